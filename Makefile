@@ -1,0 +1,37 @@
+# Two commands on a fresh machine:  make run   and   make test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test unit style types docs bench clean
+
+run: $(VENV)/demo
+	$(BIN)/pgbridge demo
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(VENV)/dev
+	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)
+
+style: $(VENV)/dev
+	$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/codespell
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+docs: $(VENV)/dev
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/latency.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/%: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e '.[$*]'
+	touch $@

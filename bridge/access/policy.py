@@ -1,0 +1,215 @@
+"""Ask who a client is and whether it may have a channel.
+
+Private by default: a channel is open to everybody when it matches
+`BRIDGE_PUBLIC_CHANNELS`; any other one only when the policy of `BRIDGE_ACCESS`
+says so. A policy is the application's code and may do anything: it runs in a
+native thread (a blocking ORM call in gevent's hub would stop every client),
+under a deadline, and only so many questions wait at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import gevent
+from gevent.threadpool import ThreadPool
+
+from bridge.channels import Patterns
+from bridge.conversation import Identity
+from bridge.errors import Unavailable
+
+__all__ = ["Gatekeeper", "Identity", "Policy", "Request", "load_policy"]
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAY = 5.0
+"""Seconds after which a client asks again when nobody could answer."""
+
+MAX_REMEMBERED_REFUSALS = 256
+"""Channels whose refusal is logged once each; further ones are not logged."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a policy sees of a handshake.
+
+    Attributes:
+        headers: by lower-case name.
+        cookies: by name.
+        query: by name, the last value of each.
+        address: the client's IP address; "" when unknown.
+    """
+
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    cookies: Mapping[str, str] = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    address: str
+
+
+class Policy(Protocol):
+    """What `BRIDGE_ACCESS` names: a class without arguments, or an object.
+
+    With `cooperative = True` it is called in a greenlet instead of a thread;
+    then it must only wait in ways that gevent knows.
+    """
+
+    def identify(self, request: Request) -> Identity | None:
+        """Tell who a client is, once a connection; None: nobody known."""
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        """Tell whether that client may have a channel."""
+
+
+def load_policy(path: str) -> Policy:
+    """Import the policy that a dotted path names.
+
+    Raises:
+        ValueError: there is no such thing, or it is no policy.
+    """
+    module_name, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+        policy = found() if isinstance(found, type) else found
+    except Exception as exc:
+        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+    for method in ("identify", "may_subscribe"):
+        if not callable(getattr(policy, method, None)):
+            raise ValueError(f"it has no method {method!r}")
+    return policy  # type: ignore[no-any-return]
+
+
+class Gatekeeper:
+    """Asks the policy, bounded in time and number.
+
+    Args:
+        public: channels that are open to everybody.
+        policy: None when every other channel is closed.
+        threads: native threads that run the policy.
+        timeout: seconds for one question, waiting for a thread included.
+        max_checks: questions that may be open at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        public: Patterns,
+        policy: Policy | None,
+        threads: int,
+        timeout: float,
+        max_checks: int,
+    ) -> None:
+        self._public = public
+        self._policy = policy
+        self._cooperative = bool(getattr(policy, "cooperative", False))
+        self._threads = threads
+        self._pool: ThreadPool | None = None
+        self._timeout = timeout
+        self._max_checks = max_checks
+        #: Questions open now.
+        self._open = 0
+        self._refused: set[str] = set()
+
+    def identify(self, request: Request) -> Identity | None:
+        """Tell who a client is.
+
+        Raises:
+            Unavailable: the policy failed or did not answer in time.
+        """
+        policy = self._policy
+        if policy is None:
+            return None
+        return self._ask(
+            "identify", lambda: policy.identify(request), (Identity, type(None))
+        )
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        """Tell whether a client may have a channel.
+
+        Raises:
+            Unavailable: the policy failed or did not answer in time.
+        """
+        if self._public.match(channel):
+            return True
+        policy = self._policy
+        allowed = policy is not None and self._ask(
+            "may_subscribe", lambda: policy.may_subscribe(identity, channel), bool
+        )
+        if not allowed:
+            self._log_refusal(channel)
+        return allowed
+
+    def _ask(
+        self,
+        question: str,
+        call: Callable[[], T],
+        expected: type | tuple[type, ...],
+    ) -> T:
+        """Run `call` where it may block, for at most the timeout."""
+        if self._open >= self._max_checks:
+            raise Unavailable("too many access checks", retry_delay=RETRY_DELAY)
+        self._open += 1
+        try:
+            with gevent.Timeout(self._timeout):
+                answer = call() if self._cooperative else self._in_thread(call)
+            # A forgotten coroutine, for one, is true and would open the door.
+            if not isinstance(answer, expected):
+                raise TypeError(f"{question} returned {answer!r}")
+            return answer
+        except gevent.Timeout:
+            log.warning(
+                "access policy: %s did not answer within %g s (BRIDGE_ACCESS_TIMEOUT)",
+                question,
+                self._timeout,
+                extra={"action": "policy_timeout"},
+            )
+        except Exception:
+            log.exception(
+                "access policy: %s failed",
+                question,
+                extra={"action": "policy_failed"},
+            )
+        finally:
+            self._open -= 1
+        raise Unavailable("access cannot be checked now", retry_delay=RETRY_DELAY)
+
+    def _in_thread(self, call: Callable[[], T]) -> T:
+        if self._pool is None:
+            self._pool = ThreadPool(self._threads)
+        result: Any = self._pool.spawn(_outcome, call).get()
+        value, error = result
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+    def _log_refusal(self, channel: str) -> None:
+        if channel in self._refused or len(self._refused) >= MAX_REMEMBERED_REFUSALS:
+            return
+        self._refused.add(channel)
+        remedy = (
+            f"the policy of BRIDGE_ACCESS said no, and BRIDGE_PUBLIC_CHANNELS "
+            f"{list(self._public.patterns)} does not open it"
+            if self._policy is not None
+            else f"to open it to everybody set BRIDGE_PUBLIC_CHANNELS={channel}, "
+            "to decide for each client set BRIDGE_ACCESS"
+        )
+        log.warning(
+            "channel %r refused: %s",
+            channel,
+            remedy,
+            extra={"action": "subscribe_refused"},
+        )
+
+
+def _outcome(call: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Carry an error as a value: gevent prints what a thread raises."""
+    try:
+        return call(), None
+    except Exception as exc:
+        return None, exc

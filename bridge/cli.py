@@ -1,0 +1,155 @@
+"""The command `pgbridge`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, NoReturn
+
+from bridge import __version__
+from bridge.channels import check_channel
+from bridge.errors import BridgeError
+from bridge.settings import Settings, variable
+
+if TYPE_CHECKING:
+    from bridge.postgres.address import Address
+
+__all__ = ["main"]
+
+# Modules that need psycopg2 are imported where they are used: its absence is
+# an error message then, and `pgbridge settings` works without it.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "serve":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        if options.command == "serve":
+            return _serve(options.public, rest)
+        if options.command == "demo":
+            return _demo(options.port)
+        if options.command == "publish":
+            return _publish(options.channel, options.payload)
+        if options.command == "listen":
+            return _listen(options.channels)
+        return _settings()
+    except (BridgeError, ImportError) as exc:
+        print(f"pgbridge: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has enough; nothing more to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pgbridge",
+        description="Committed PostgreSQL changes to browsers, in real time.",
+        epilog="The database is BRIDGE_DATABASE_URL, else DATABASE_URL.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser(
+        "serve",
+        help="start Gunicorn with pgbridge's configuration",
+        usage="pgbridge serve [--public PATTERNS] [gunicorn options]",
+    )
+    serve.add_argument(
+        "--public",
+        metavar="PATTERNS",
+        help="channels open to everybody: BRIDGE_PUBLIC_CHANNELS",
+    )
+    demo = commands.add_parser("demo", help="start the demo: a site and a bridge")
+    demo.add_argument(
+        "--port", type=int, default=8000, help="the site's; the bridge takes the next"
+    )
+    publish = commands.add_parser("publish", help="publish one notification")
+    publish.add_argument("channel")
+    publish.add_argument("payload", help="text; - reads it from standard input")
+    listen = commands.add_parser(
+        "listen", help="print notifications as lines of JSON, until interrupted"
+    )
+    listen.add_argument("channels", nargs="+", metavar="channel")
+    commands.add_parser("settings", help="print the effective settings")
+    return parser
+
+
+def _serve(public: str | None, options: list[str]) -> NoReturn:
+    if public is not None:
+        os.environ["BRIDGE_PUBLIC_CHANNELS"] = public
+    if not _has_config(options):
+        options = ["-c", "python:bridge.hooks.gunicorn_conf", *options]
+    # exec: Gunicorn's own restart (USR2) runs the same command line again.
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "gunicorn", *options, "bridge.app:create_app()"],
+    )
+
+
+def _has_config(options: Sequence[str]) -> bool:
+    return any(
+        option == "--config" or option.startswith(("-c", "--config="))
+        for option in options
+    )
+
+
+def _demo(port: int) -> int:
+    from bridge.demo.run import run
+
+    return run(port)
+
+
+def _publish(channel: str, payload: str) -> int:
+    from bridge.postgres.session import publish
+
+    text = sys.stdin.read() if payload == "-" else payload
+    publish(_address(), check_channel(channel), text)
+    return 0
+
+
+def _listen(channels: Sequence[str]) -> int:
+    from bridge.postgres.session import listen
+
+    checked = [check_channel(channel) for channel in channels]
+    for notification in listen(_address(), checked):
+        print(json.dumps(notification, ensure_ascii=False), flush=True)
+    return 0
+
+
+def _address() -> Address:
+    from bridge.postgres.address import Address
+
+    settings, _, _ = Settings.from_environ(os.environ)
+    return Address(settings.required_database_url, settings.database_password_file)
+
+
+def _settings() -> int:
+    settings, sources, warnings = Settings.from_environ(os.environ)
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        shown = ",".join(value) if isinstance(value, tuple) else value
+        if item.metadata["secret"] and value is not None:
+            from bridge.postgres.address import Address
+
+            shown = Address(value)
+        if item.name not in sources:
+            print(f"{variable(item)}={item.metadata['shown']}  (default)")
+        else:
+            print(f"{variable(item)}={shown}  (from {sources[item.name]})")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The client edge: sockets, the handshake, connections."""

@@ -1,0 +1,244 @@
+"""Chunks to one socket, without blocking and in order.
+
+A write goes straight to the kernel from the greenlet that publishes: no queue,
+no switch, no copy. Only what the kernel does not take is kept, and written by
+an event watcher when the socket can take more; a slow client costs a watcher
+and a timer, and no greenlet.
+
+Invariants: one writer at a time; a chunk that has begun is always finished;
+the backlog is bounded by `max_backlog_bytes`, or holds one chunk. When it is
+full, notifications not begun are dropped and their subscriptions' gaps stand
+where the last of them stood. What nobody may drop does not fit either: the
+client is too slow, and the outlet fails.
+
+Who calls this: any greenlet, and the event loop. Nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gevent
+
+from bridge.errors import CloseCode
+from bridge.subscription import Subscription
+
+__all__ = ["Outlet", "OutletOptions", "Transport"]
+
+_WRITABLE = 2
+"""libev's EV_WRITE."""
+
+_MAX_CHUNKS_PER_TURN = 64
+"""Chunks that one watcher call writes before other events get their turn."""
+
+
+class Transport(Protocol):
+    """A connected stream socket in non-blocking mode."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Hand bytes to the kernel; BlockingIOError when it takes none.
+
+        After a BlockingIOError the next bytes must be the same ones: TLS may
+        have encrypted them already.
+        """
+
+    def recv(self, size: int, /) -> bytes:
+        """Take what has arrived; BlockingIOError when there is nothing."""
+
+    def fileno(self) -> int:
+        """The file descriptor's number."""
+
+    def setsockopt(self, level: int, name: int, value: int, /) -> None:
+        """Set a socket option."""
+
+    def shutdown(self, how: int, /) -> None:
+        """End one direction."""
+
+    def close(self) -> None:
+        """Give the socket back."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutletOptions:
+    """What all outlets of a worker share.
+
+    Attributes:
+        max_backlog_bytes: what is kept for a client that does not keep up.
+        write_timeout: seconds without a byte taken, after which it is given up.
+    """
+
+    max_backlog_bytes: int
+    write_timeout: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A chunk of the backlog.
+
+    Attributes:
+        owner: whose notifications these are; None: must not be dropped.
+        at: Unix seconds when it came, or the first of what it stands for.
+    """
+
+    chunk: bytes
+    owner: Subscription | None
+    at: float
+
+
+class _Backlog:
+    """What waits for the socket; there is one only while something waits."""
+
+    __slots__ = ("entries", "offset", "size", "timer", "watcher")
+
+    def __init__(self, watcher: Any, timer: Any) -> None:
+        self.entries: deque[_Entry] = deque()
+        #: Bytes of the first entry that are written.
+        self.offset = 0
+        #: Bytes that are not.
+        self.size = 0
+        self.watcher = watcher
+        self.timer = timer
+
+    def add(self, entry: _Entry) -> None:
+        self.entries.append(entry)
+        self.size += len(entry.chunk)
+
+    def drop(self) -> None:
+        """Drop every notification not begun; leave a gap for each owner."""
+        # The head may be begun even when no byte of it is counted: TLS keeps
+        # what it has encrypted, and takes nothing else before that.
+        head = self.entries.popleft()
+        first: dict[Subscription, float] = {}
+        last: dict[Subscription, int] = {}
+        for index, entry in enumerate(self.entries):
+            if entry.owner is not None:
+                first.setdefault(entry.owner, entry.at)
+                last[entry.owner] = index
+        kept: list[_Entry] = []
+        for index, entry in enumerate(self.entries):
+            owner = entry.owner
+            if owner is None:
+                kept.append(entry)
+            elif last[owner] == index and owner.active:
+                since = first[owner]
+                kept.append(_Entry(owner.slow_gap(since), owner, since))
+        self.entries = deque([head, *kept])
+        self.size = sum(len(entry.chunk) for entry in self.entries) - self.offset
+
+    def close(self) -> None:
+        self.watcher.stop()
+        self.watcher.close()
+        self.timer.stop()
+        self.timer.close()
+
+
+class Outlet:
+    """The writing half of one client's socket.
+
+    Args:
+        failed: called once when the client cannot be written to any more: with
+            a close code when it was too slow, None when it is gone.
+    """
+
+    __slots__ = ("_backlog", "_failed", "_options", "_send", "_transport")
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: OutletOptions,
+        failed: Callable[[CloseCode | None], None],
+    ) -> None:
+        self._transport = transport
+        #: None once nothing is to be written any more.
+        self._send: Callable[[bytes | memoryview], int] | None = transport.send
+        self._options = options
+        self._failed = failed
+        self._backlog: _Backlog | None = None
+
+    def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
+        """Write a chunk of whole messages, now or later. Never raises."""
+        send = self._send
+        if send is None:
+            return
+        if self._backlog is None:
+            try:
+                sent = send(chunk)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._fail(None)
+                return
+            if sent < len(chunk):
+                self._begin_backlog(_Entry(chunk, owner, time.time()), sent)
+            return
+        self._keep(self._backlog, _Entry(chunk, owner, time.time()))
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything written so far is with the kernel."""
+        return self._backlog is None
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait for the socket."""
+        return self._backlog.size if self._backlog is not None else 0
+
+    def stop(self) -> None:
+        """Write nothing more; what waits is forgotten. Safe to call twice."""
+        self._send = None
+        if self._backlog is not None:
+            self._backlog.close()
+            self._backlog = None
+
+    def _begin_backlog(self, entry: _Entry, sent: int) -> None:
+        loop = gevent.get_hub().loop
+        watcher = loop.io(self._transport.fileno(), _WRITABLE)
+        timeout = self._options.write_timeout
+        timer = loop.timer(timeout, timeout)
+        self._backlog = backlog = _Backlog(watcher, timer)
+        backlog.add(entry)
+        backlog.offset = sent
+        backlog.size -= sent
+        watcher.start(self._flush)
+        timer.start(self._fail, CloseCode.SLOW)
+
+    def _keep(self, backlog: _Backlog, entry: _Entry) -> None:
+        limit = self._options.max_backlog_bytes
+        if backlog.size + len(entry.chunk) > limit:
+            backlog.drop()
+            if backlog.size + len(entry.chunk) > limit and len(backlog.entries) > 1:
+                self._fail(CloseCode.SLOW)
+                return
+        backlog.add(entry)
+
+    def _flush(self) -> None:
+        """Write what waits; called by the event loop when the socket can take it."""
+        backlog, send = self._backlog, self._send
+        if backlog is None or send is None:
+            return
+        try:
+            for _ in range(_MAX_CHUNKS_PER_TURN):
+                chunk = backlog.entries[0].chunk
+                sent = send(memoryview(chunk)[backlog.offset :])
+                backlog.timer.again(self._fail, CloseCode.SLOW)
+                backlog.size -= sent
+                backlog.offset += sent
+                if backlog.offset == len(chunk):
+                    backlog.entries.popleft()
+                    backlog.offset = 0
+                    if not backlog.entries:
+                        backlog.close()
+                        self._backlog = None
+                        return
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._fail(None)
+
+    def _fail(self, code: CloseCode | None) -> None:
+        self.stop()
+        self._failed(code)

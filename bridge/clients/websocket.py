@@ -1,0 +1,292 @@
+"""One WebSocket connection: the socket, its bytes in and out, its end.
+
+An idle connection keeps no greenlet. A watcher of the event loop reads and
+decodes what arrives; pings and pongs are answered there. Only for a message
+of the client a greenlet is spawned, which ends when it has handled what was
+read; while it runs, and it may wait for the policy, the watcher is stopped:
+that is the back-pressure.
+
+Invariants: every byte after the 101 goes through the outlet; nothing here
+holds the request or the environ (4 kB each); the conversation is ended before
+the Close frame is written, so nothing follows it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gevent
+
+from bridge.clients.connections import Connections
+from bridge.clients.outlet import Outlet, OutletOptions, Transport
+from bridge.conversation import Conversation, Identity, Service
+from bridge.errors import CloseCode
+from bridge.message import Heartbeat
+from bridge.wire import frames, native
+
+__all__ = ["OnOpen", "WebSocketConnection", "WebSocketOptions", "opener"]
+
+log = logging.getLogger(__name__)
+
+_READABLE = 1
+"""libev's EV_READ."""
+
+READ_BYTES = 16 * 1024
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds to wait for the peer's Close frame."""
+
+MISSED_HEARTBEATS = 2
+"""Heartbeats without any byte from the peer after which it counts as gone."""
+
+# A message for JavaScript, which cannot see pings, and a ping for the server.
+_HEARTBEAT = native.encode(Heartbeat()) + frames.encode_ping()
+
+OnOpen = Callable[[Transport, bytes], None]
+"""Takes over a connected transport, and the bytes that came after the head."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """What all connections of a worker share.
+
+    Attributes:
+        max_message_bytes: largest message taken from a client.
+        send_buffer_bytes: the kernel's send buffer; 0: the system's default.
+    """
+
+    service: Service
+    connections: Connections
+    outlet: OutletOptions
+    max_message_bytes: int
+    send_buffer_bytes: int
+
+
+def opener(
+    options: WebSocketOptions,
+    *,
+    channels: Sequence[str],
+    resume: bool,
+    identity: Identity | None,
+    address: str,
+) -> OnOpen:
+    """Return what takes the socket over once the 101 is written.
+
+    Args:
+        channels: those of the URL.
+        resume: the client had them before.
+        address: the client's, for the log.
+    """
+
+    def open(transport: Transport, early: bytes) -> None:
+        size = options.send_buffer_bytes
+        if size:
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        connection = WebSocketConnection(options, transport, identity, address)
+        connection.open(channels, resume, early)
+
+    return open
+
+
+class WebSocketConnection:
+    """A connected browser."""
+
+    __slots__ = (
+        "_address",
+        "_closing",
+        "_conversation",
+        "_decoder",
+        "_ended",
+        "_opened_at",
+        "_options",
+        "_outlet",
+        "_silent",
+        "_transport",
+        "_watcher",
+    )
+
+    def __init__(
+        self,
+        options: WebSocketOptions,
+        transport: Transport,
+        identity: Identity | None,
+        address: str,
+    ) -> None:
+        self._options = options
+        self._transport = transport
+        self._address = address
+        self._opened_at = time.monotonic()
+        self._decoder = frames.Decoder(options.max_message_bytes)
+        self._outlet = Outlet(transport, options.outlet, self._cannot_write)
+        self._conversation = Conversation(
+            options.service,
+            identity=identity,
+            codec=native,
+            outlet=self._outlet,
+            close=self.close,
+        )
+        #: Heartbeats since the peer was last heard.
+        self._silent = 0
+        #: The timer that ends the wait for the peer's Close; None before ours.
+        self._closing: Any = None
+        self._ended = False
+        self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
+        options.connections.add(self)
+
+    def open(self, channels: Sequence[str], resume: bool, early: bytes) -> None:
+        """Begin the conversation; called once, in the handshake's greenlet."""
+        log.info("subscriber %s opened", self._address, extra={"action": "opened"})
+        self._guard(partial(self._conversation.open, channels, resume=resume))
+        if not self._ended:
+            self._take(self._decoder.feed(early) if early else [])
+
+    # Reading.
+
+    def _readable(self) -> None:
+        """Called by the event loop: nothing in here may block."""
+        try:
+            data = self._transport.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        self._silent = 0
+        events = self._decoder.feed(data)
+        if any(type(event) is frames.Text for event in events):
+            self._watcher.stop()
+            gevent.spawn_raw(self._take, events)
+        else:
+            for event in events:
+                self._handle(event)
+
+    def _take(self, events: Sequence[frames.Event]) -> None:
+        """Handle what was read, then wait for more; may block."""
+        for event in events:
+            self._handle(event)
+        if not self._ended:
+            self._watcher.start(self._readable)
+
+    def _handle(self, event: frames.Event) -> None:
+        match event:
+            case frames.Text(data):
+                self._guard(partial(self._conversation.receive, data))
+            case frames.Ping(data):
+                if self._closing is None:
+                    self._outlet.write(frames.encode_pong(data))
+            case frames.Close(code):
+                # The first Close is answered, the second ends the handshake.
+                if self._closing is None:
+                    self._send_close(code)
+                    self._half_close()
+                else:
+                    self._end()
+            case frames.Violation(code, reason):
+                self.close(code, reason)
+                self._half_close()
+            case frames.Binary():
+                self.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """The top of the client's greenlet: no error may go unseen."""
+        try:
+            call()
+        except Exception:
+            log.exception(
+                "conversation with %s failed",
+                self._address,
+                extra={"action": "conversation_failed"},
+            )
+            self.close(CloseCode.INTERNAL, "internal error")
+
+    # Ending.
+
+    def beat(self) -> None:
+        """Send a heartbeat, or close when the last ones were not answered."""
+        if self._closing is not None:
+            return
+        if self._silent >= MISSED_HEARTBEATS:
+            self.close(CloseCode.HEARTBEAT_TIMEOUT, "heartbeats not answered")
+            return
+        self._silent += 1
+        self._outlet.write(_HEARTBEAT)
+
+    def dismiss(self, code: CloseCode, reason: str, reconnect_delay: float) -> None:
+        """Say `Bye`, then close."""
+        self._conversation.bye(reason, reconnect_delay)
+        self.close(code, reason)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Send a Close frame and wait a moment for the peer's."""
+        if self._closing is None and not self._ended:
+            self._send_close(code, reason)
+
+    def abandon(self) -> None:
+        """Close the socket at once, whatever waits."""
+        self._end()
+
+    def _send_close(self, code: int, reason: str = "") -> None:
+        self._conversation.end()
+        self._closing = gevent.get_hub().loop.timer(CLOSE_TIMEOUT)
+        self._closing.start(self._end)
+        self._outlet.write(frames.encode_close(code, reason))
+
+    def _half_close(self) -> None:
+        """End our direction, so that the peer reads the Close frame.
+
+        Closing the socket with unread bytes in it would send a reset, which
+        can overtake the frame. The peer's end, or the timer, does the rest.
+        """
+        if self._ended:
+            return
+        if self._outlet.idle:
+            try:
+                self._transport.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._end()
+
+    def _cannot_write(self, code: CloseCode | None) -> None:
+        """The outlet gave up: nothing can be said to the client any more."""
+        if code is not None:
+            # Logging may block, and this may be the event loop.
+            gevent.spawn(
+                log.warning,
+                "subscriber %s dropped: it does not read what it is sent",
+                self._address,
+                extra={"action": "dropped_slow"},
+            )
+        self._end()
+
+    def _end(self) -> None:
+        """Release everything. Safe to call twice, also from the event loop."""
+        if self._ended:
+            return
+        self._ended = True
+        self._conversation.end()
+        self._options.connections.remove(self)
+        self._outlet.stop()
+        self._watcher.stop()
+        self._watcher.close()
+        if self._closing is not None:
+            self._closing.stop()
+            self._closing.close()
+        try:
+            self._transport.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The peer was first.
+        self._transport.close()
+        gevent.spawn(
+            log.info,
+            "subscriber %s closed after %.1f s",
+            self._address,
+            time.monotonic() - self._opened_at,
+            extra={"action": "closed"},
+        )

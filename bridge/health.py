@@ -1,0 +1,35 @@
+"""What /healthz and /readyz say."""
+
+from __future__ import annotations
+
+from bridge.runtime import Runtime
+
+__all__ = ["readiness"]
+
+
+def readiness(runtime: Runtime) -> tuple[bool, dict[str, object]]:
+    """Tell whether a worker should get traffic, and which part stops it.
+
+    Returns:
+        Ready or not, and the report: `ready`, `reason` when it is not, and
+        each part's state with the Unix seconds since when it has been so.
+    """
+    pool, connections = runtime.pool, runtime.connections
+    if pool is None or connections is None:
+        return False, {"ready": False, "reason": "not started"}
+    reason = None
+    if runtime.draining:
+        reason = "draining"
+    elif not pool.connected:
+        reason = "listeners: PostgreSQL is away"
+    elif connections.full:
+        reason = "connections: full"
+    report: dict[str, object] = {"ready": reason is None}
+    if reason is not None:
+        report["reason"] = reason
+    report["listeners"] = pool.describe()
+    report["connections"] = {
+        "open": len(connections),
+        "max": connections.max_connections,
+    }
+    return reason is None, report

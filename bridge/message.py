@@ -1,0 +1,176 @@
+"""The values that travel: batches from PostgreSQL, messages to and from clients.
+
+Each class is one row of docs/protocol.md. How a message looks on a wire is
+that wire's business (`bridge.wire`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.errors import ClientError
+
+__all__ = [
+    "Authenticate",
+    "Batch",
+    "Bye",
+    "Error",
+    "Gap",
+    "Heartbeat",
+    "Id",
+    "Interrupted",
+    "Ping",
+    "Pong",
+    "Request",
+    "ServerMessage",
+    "Subscribe",
+    "Subscribed",
+    "Unsubscribe",
+    "Unsubscribed",
+    "Welcome",
+    "error_message",
+]
+
+Id = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The notifications of one channel that one poll brought, oldest first.
+
+    Attributes:
+        payloads: the text of each, as PostgreSQL delivered it.
+    """
+
+    channel: str
+    payloads: tuple[str, ...]
+
+
+# Client to server.
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    channel: str
+    cursor: str | None = None
+    resume: bool = False
+    id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    channel: str
+    id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    token: str
+    id: Id | None = None
+
+    def __repr__(self) -> str:
+        return f"Authenticate(token=<{len(self.token)} characters>, id={self.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    id: Id | None = None
+
+
+Request = Subscribe | Unsubscribe | Authenticate | Ping
+
+
+# Server to client. A field that is None is left out on the wire.
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    protocol: int
+    heartbeat_interval: float
+    max_channels: int
+    authenticated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    channel: str
+    durable: bool
+    resumed: bool
+    id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    channel: str
+    reason: str
+    id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something may be missing.
+
+    Attributes:
+        since: Unix seconds, the last moment known complete; None: unknown.
+        reload_window: seconds over which clients spread their reloads.
+    """
+
+    channel: str
+    reason: str
+    reload_window: float
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    code: str
+    message: str
+    id: Id | None = None
+    channel: str | None = None
+    retry_delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The last message before a close of ours.
+
+    Attributes:
+        reconnect_delay: seconds after which the client should come back.
+    """
+
+    reason: str
+    reconnect_delay: float
+
+
+def error_message(error: ClientError, *, id: Id | None, channel: str | None) -> Error:
+    """Say `error` as the answer to a request."""
+    return Error(error.code, error.message, id, channel, error.retry_delay)
+
+
+ServerMessage = (
+    Welcome
+    | Subscribed
+    | Unsubscribed
+    | Interrupted
+    | Gap
+    | Heartbeat
+    | Pong
+    | Error
+    | Bye
+)

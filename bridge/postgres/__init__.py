@@ -1,0 +1,1 @@
+"""The database edge: everything that speaks to PostgreSQL."""

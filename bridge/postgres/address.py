@@ -1,0 +1,120 @@
+"""Where the database is: DSN, password and host names, read anew at each try.
+
+A password that was rotated, a DNS entry that moved and a password file that
+was replaced are found at the next connection, without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge.errors import DatabaseError
+
+try:
+    import psycopg2
+    from psycopg2.extensions import make_dsn, parse_dsn
+except ImportError as exc:
+    raise ImportError(
+        "pgbridge needs psycopg2: run  pip install 'pgbridge[binary]'  "
+        "(or 'pgbridge[psycopg2]', which compiles it)"
+    ) from exc
+
+__all__ = ["Address", "Resolve"]
+
+Resolve = Callable[[str, str], Sequence[str]]
+"""From host name and port to its addresses; raises OSError."""
+
+KEEPALIVES = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""A server that vanished without a word is noticed within a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How to reach the database.
+
+    Attributes:
+        url: a libpq connection string or ``postgresql://`` URL.
+        password_file: a file that holds the password alone; None: the DSN's,
+            ``PGPASSWORD`` or ``~/.pgpass``.
+    """
+
+    url: str = field(repr=False)
+    password_file: str | None = None
+
+    def dsn(self, resolve: Resolve | None = None, **extra: str) -> str:
+        """Build the connection string for one try.
+
+        Args:
+            resolve: looks host names up, so that libpq need not: its own
+                look-up would block the whole process. None leaves it to libpq.
+            extra: further libpq parameters; the URL's own ones win.
+
+        Raises:
+            DatabaseError: the URL cannot be parsed, the password file cannot
+                be read or a name cannot be resolved.
+        """
+        try:
+            given = parse_dsn(self.url)
+        except psycopg2.ProgrammingError as exc:
+            reason = str(exc).strip()
+            raise DatabaseError(f"the database URL is not valid: {reason}") from exc
+        parameters: dict[str, str] = {**KEEPALIVES, **extra, **given}
+        if self.password_file is not None:
+            parameters["password"] = self._password(self.password_file)
+        if resolve is not None and "hostaddr" not in parameters:
+            parameters.update(_resolved(parameters, resolve))
+        dsn: str = make_dsn(**parameters)
+        return dsn
+
+    def __str__(self) -> str:
+        """The URL with its password masked, for logs."""
+        masked = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.url)
+        return re.sub(r"(password\s*=\s*)('[^']*'|[^&\s]+)", r"\1***", masked)
+
+    @staticmethod
+    def _password(path: str) -> str:
+        try:
+            return Path(path).read_text().rstrip("\r\n")
+        except OSError as exc:
+            raise DatabaseError(
+                f"cannot read BRIDGE_DATABASE_PASSWORD_FILE {path!r}: {exc.strerror}"
+            ) from exc
+
+
+def _resolved(parameters: dict[str, str], resolve: Resolve) -> dict[str, str]:
+    """Give every address of every host an entry of its own.
+
+    libpq tries the entries in order; ``host`` stays beside ``hostaddr`` for
+    the check of TLS certificates and for ``~/.pgpass``.
+    """
+    hosts = (parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
+    ports = (parameters.get("port") or os.environ.get("PGPORT", "5432")).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if "service" in parameters or len(ports) != len(hosts):
+        return {}  # Only libpq can read the one and explain the other.
+    entries: list[tuple[str, str, str]] = []
+    problems: list[str] = []
+    for host, port in zip(hosts, ports, strict=True):
+        if not host or host[0] in "/@":  # a Unix socket
+            entries.append((host, "", port))
+            continue
+        try:
+            entries += [(host, address, port) for address in resolve(host, port)]
+        except OSError as exc:
+            problems.append(f"cannot resolve {host!r}: {exc.strerror or exc}")
+    if not entries:
+        raise DatabaseError("; ".join(problems))
+    if not any(address for _, address, _ in entries):
+        return {}
+    host, address, port = (",".join(column) for column in zip(*entries, strict=True))
+    return {"host": host, "hostaddr": address, "port": port}

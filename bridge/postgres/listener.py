@@ -1,0 +1,351 @@
+"""LISTEN: one greenlet, one autocommit connection, `select()`.
+
+The greenlet owns the connection. Others change what is *wanted* (`add`,
+`release`) and wake it; the greenlet makes the session's LISTENs match, so that
+requests which come together go in one round trip and a request made while the
+database is away is met when it is back.
+
+Invariants: a channel in `_listening` has its LISTEN in force on the present
+connection, and the sink knows; it leaves the set before its UNLISTEN is sent.
+A wanted channel is in `_listening` or in `_pending`.
+All calls into the sink come from this greenlet, so a channel's messages have
+one order.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import gevent
+from gevent import select, socket
+from psycopg2.sql import Identifier
+
+from bridge.errors import BadChannel, ClientError, DatabaseError
+from bridge.message import Batch
+from bridge.postgres.address import Address
+from bridge.postgres.connection import Connection
+from bridge.subscription import State
+
+__all__ = ["Listener", "ListenerOptions", "Sink"]
+
+log = logging.getLogger(__name__)
+
+MIN_BACK_OFF, MAX_BACK_OFF = 0.1, 10.0
+"""Seconds between two tries: full jitter below a bound that doubles."""
+
+MAX_NAMES_PER_STATEMENT = 500
+"""A larger LISTEN would hold notifications up for tens of milliseconds."""
+
+CLOCK_MARGIN = 1.0
+"""Seconds by which the last moment known complete is set back: a round trip
+can end a moment before the notification of an earlier commit is signalled."""
+
+
+class Sink(Protocol):
+    """Where notifications go: the hub."""
+
+    def publish(self, batch: Batch) -> None:
+        """Take a batch."""
+
+    def in_force(self, channels: Iterable[str]) -> None:
+        """The channels' LISTENs are in force."""
+
+    def interrupted(self, channels: Iterable[str], since: float | None) -> None:
+        """The channels' source is away; complete until `since` (Unix seconds)."""
+
+    def refuse(self, channel: str, error: ClientError) -> None:
+        """PostgreSQL cannot listen to the channel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions:
+    """What all listeners share.
+
+    Attributes:
+        health_interval: seconds between two round trips on an idle connection.
+        health_timeout: seconds within which each must be answered.
+        unlisten_delay: seconds from the last subscriber's leaving to UNLISTEN.
+    """
+
+    address: Address
+    health_interval: float
+    health_timeout: float
+    unlisten_delay: float
+    application_name: str
+
+
+class Listener:
+    """A session that listens to any number of channels.
+
+    Args:
+        on_given_up: told, in the listener's greenlet, which channels it has
+            given up.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        options: ListenerOptions,
+        on_given_up: Callable[[Listener, list[str]], None],
+    ) -> None:
+        self._sink = sink
+        self._options = options
+        self._on_given_up = on_given_up
+        #: Channels that should be listened to, in the order they came.
+        self._wanted: dict[str, None] = {}
+        self._listening: set[str] = set()
+        self._pending: dict[str, None] = {}
+        #: When each channel without subscribers is given up, soonest first.
+        self._leaving: dict[str, float] = {}
+        #: True once connected, False after a failure, None before the first try.
+        self._connected: bool | None = None
+        #: Unix seconds of the last state change, for `describe`.
+        self._changed_at = time.time()
+        self._problem = ""
+        #: Unix seconds: everything committed before then has arrived.
+        self._complete_until: float | None = None
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_writer.setblocking(False)
+        self._stopped = False
+        self._greenlet: gevent.Greenlet[[], None] | None = None
+
+    # For others.
+
+    @property
+    def load(self) -> int:
+        """How many channels it carries."""
+        return len(self._wanted)
+
+    @property
+    def connected(self) -> bool:
+        """Whether its session is there and its first LISTENs are in force."""
+        return bool(self._connected)
+
+    def describe(self) -> dict[str, object]:
+        """Its state for /readyz."""
+        state = "connected" if self._connected else "connecting"
+        if self._connected is False:
+            state = "away"
+        found: dict[str, object] = {
+            "state": state,
+            "since": round(self._changed_at, 3),
+            "channels": len(self._wanted),
+        }
+        if self._problem:
+            found["problem"] = self._problem
+        return found
+
+    def start(self) -> None:
+        """Start the greenlet."""
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        """Tell the greenlet to end; subscribers are told nothing."""
+        self._stopped = True
+        self._wake()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the greenlet to end."""
+        if self._greenlet is not None:
+            self._greenlet.join(timeout)
+
+    def add(self, channel: str) -> State:
+        """Want a channel; returns how it stands now."""
+        self._leaving.pop(channel, None)
+        if channel in self._listening:
+            return State.LIVE
+        self._wanted[channel] = None
+        self._pending[channel] = None
+        self._wake()
+        return State.AWAY if self._connected is False else State.PENDING
+
+    def release(self, channel: str) -> None:
+        """Give a channel up, unless it is wanted again within the delay."""
+        self._leaving[channel] = time.monotonic() + self._options.unlisten_delay
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_writer.send(b"w")
+        except (BlockingIOError, OSError):
+            pass  # It is awake already, or gone.
+
+    # The greenlet.
+
+    def _run(self) -> None:
+        bound = MIN_BACK_OFF
+        while not self._stopped:
+            try:
+                with closing(self._connect()) as connection:
+                    self._pending = dict(self._wanted)
+                    self._listen(connection)
+                    self._set_connected(True, "")
+                    bound = MIN_BACK_OFF
+                    self._serve(connection)
+                    continue
+            except DatabaseError as exc:
+                self._lost(str(exc))
+            except Exception:
+                log.exception("listener failed", extra={"action": "listener_failed"})
+                self._lost("internal error, see the log")
+            self._give_up(self._overdue())
+            # Never at once: a server that accepts and fails would be hammered.
+            self._sleep(MIN_BACK_OFF / 2 + random.uniform(0, bound))
+            bound = min(MAX_BACK_OFF, bound * 2)
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def _connect(self) -> Connection:
+        options = self._options
+        connection = Connection(
+            options.address,
+            timeout=options.health_timeout,
+            application_name=options.application_name,
+        )
+        log.info(
+            "listener connected, backend %d",
+            connection.pid,
+            extra={"action": "listener_connected"},
+        )
+        return connection
+
+    def _serve(self, connection: Connection) -> None:
+        """Listen until stopped, or until the connection is lost (it raises)."""
+        health_due = time.monotonic() + self._options.health_interval
+        while not self._stopped:
+            connection.read()
+            if self._publish(connection):
+                gevent.sleep(0)  # a flood must leave others their turn
+            else:
+                self._wait(connection, health_due)
+            self._listen(connection)
+            self._unlisten(connection)
+            if time.monotonic() >= health_due:
+                self._check(connection)
+                health_due = time.monotonic() + self._options.health_interval
+
+    def _publish(self, connection: Connection) -> bool:
+        """Hand on what has arrived, a batch a channel; False if nothing."""
+        batches: dict[str, list[str]] = {}
+        for channel, payload in connection.notifications():
+            batches.setdefault(channel, []).append(payload)
+        for channel, payloads in batches.items():
+            self._sink.publish(Batch(channel, tuple(payloads)))
+        return bool(batches)
+
+    def _wait(self, connection: Connection, health_due: float) -> None:
+        due = health_due
+        if self._leaving:
+            due = min(due, next(iter(self._leaving.values())))
+        timeout = max(0.0, due - time.monotonic())
+        ready, _, _ = select.select([connection, self._wake_reader], [], [], timeout)
+        if self._wake_reader in ready:
+            self._wake_reader.recv(4096)
+
+    def _listen(self, connection: Connection) -> None:
+        for names in _slices(list(self._pending)):
+            # What came for an earlier LISTEN of the same names is not theirs.
+            self._publish(connection)
+            for name in names:
+                self._pending.pop(name, None)
+            names = self._quotable(connection, names)
+            self._execute(connection, "LISTEN", names)
+            self._listening.update(names)
+            self._sink.in_force(names)
+
+    def _quotable(self, connection: Connection, names: list[str]) -> list[str]:
+        """Refuse the names that the database's encoding cannot write."""
+        found = []
+        for name in names:
+            try:
+                Identifier(name).as_string(connection.raw)
+                found.append(name)
+            except UnicodeEncodeError:
+                self._give_up([name])
+                reason = "the database's encoding cannot write it"
+                self._sink.refuse(
+                    name, BadChannel(f"channel {name!r} is not valid: {reason}")
+                )
+        return found
+
+    def _unlisten(self, connection: Connection) -> None:
+        overdue = self._overdue()
+        listening = [name for name in overdue if name in self._listening]
+        # All of them first: one that is wanted again while the statements run
+        # must be found as not listened to.
+        self._give_up(overdue)
+        for names in _slices(listening):
+            self._execute(connection, "UNLISTEN", names)
+
+    def _give_up(self, names: list[str]) -> None:
+        for name in names:
+            self._wanted.pop(name, None)
+            self._pending.pop(name, None)
+            self._listening.discard(name)
+        if names:
+            self._on_given_up(self, names)
+
+    def _overdue(self) -> list[str]:
+        now = time.monotonic()
+        found = []
+        for channel, due in self._leaving.items():
+            if due > now:
+                break
+            found.append(channel)
+        for channel in found:
+            del self._leaving[channel]
+        return found
+
+    def _execute(self, connection: Connection, verb: str, names: list[str]) -> None:
+        quoted = (Identifier(name).as_string(connection.raw) for name in names)
+        statements = ";".join(f"{verb} {name}" for name in quoted)
+        if statements:
+            self._round_trip(connection, statements)
+
+    def _check(self, connection: Connection) -> None:
+        # Asking also heals: a queue that was full only shrinks when asked.
+        self._round_trip(connection, "SELECT pg_catalog.pg_notification_queue_usage()")
+
+    def _round_trip(self, connection: Connection, query: str) -> None:
+        began = time.time()
+        connection.execute(query)
+        # Notifications that came with the answer count as arrived.
+        self._complete_until = began - CLOCK_MARGIN
+
+    def _set_connected(self, connected: bool, problem: str) -> None:
+        if connected is not self._connected:
+            self._changed_at = time.time()
+        self._connected, self._problem = connected, problem
+
+    def _lost(self, reason: str) -> None:
+        # Constant repetitions of one reason would bury everything else.
+        level = logging.WARNING if reason != self._problem else logging.DEBUG
+        self._set_connected(False, reason)
+        log.log(
+            level,
+            "listener lost PostgreSQL at %s, trying again: %s",
+            self._options.address,
+            reason,
+            extra={"action": "listener_lost"},
+        )
+        self._listening.clear()
+        self._sink.interrupted(list(self._wanted), self._complete_until)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until `stop`."""
+        until = time.monotonic() + seconds
+        while not self._stopped and time.monotonic() < until:
+            left = max(0.0, until - time.monotonic())
+            if select.select([self._wake_reader], [], [], left)[0]:
+                self._wake_reader.recv(4096)
+
+
+def _slices(names: list[str]) -> Iterable[list[str]]:
+    for start in range(0, len(names), MAX_NAMES_PER_STATEMENT):
+        yield names[start : start + MAX_NAMES_PER_STATEMENT]

@@ -1,0 +1,170 @@
+"""The worker's moving parts: built, started, drained and stopped.
+
+`create_app` makes a `Runtime`, which starts nothing: `flask routes`, tests and
+mounted applications must be able to. The worker starts every runtime of its
+process after it has loaded the application (`start_all`), and stops it.
+
+This is the one place that joins the hub to its edges: the pool below, the
+connections above.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import weakref
+
+import gevent
+
+from bridge.access.origin import OriginRules, Proxies
+from bridge.access.policy import Gatekeeper, Policy
+from bridge.channels import Patterns
+from bridge.clients.connections import Connections
+from bridge.clients.outlet import OutletOptions
+from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
+from bridge.conversation import Service
+from bridge.hub import Hub
+from bridge.postgres.address import Address
+from bridge.postgres.listener import ListenerOptions
+from bridge.postgres.pool import Pool
+from bridge.settings import Settings
+from bridge.subscription import State
+
+__all__ = ["SPARE_CONNECTIONS", "Runtime", "drain_all", "start_all", "stop_all"]
+
+SESSIONS_PER_HOST = 8
+"""Sessions that listen, over the workers of a host: each one that listens
+makes every NOTIFY of the whole cluster a little slower."""
+
+SPARE_CONNECTIONS = 100
+"""Room that is left for /healthz and the like when clients fill a worker."""
+
+STOP_TIMEOUT = 1.0
+"""Seconds for closing the sessions on PostgreSQL."""
+
+_created: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+class Runtime:
+    """What one application needs to run in one worker.
+
+    Args:
+        policy: decides about channels that are not public; None: nobody.
+    """
+
+    def __init__(self, settings: Settings, policy: Policy | None) -> None:
+        self.settings = settings
+        self.origins = OriginRules(
+            frozenset(settings.allowed_origins), frozenset(settings.allowed_hosts)
+        )
+        self.proxies = Proxies(settings.trusted_proxies)
+        self.gatekeeper = Gatekeeper(
+            public=Patterns(settings.public_channels),
+            policy=policy,
+            threads=settings.access_threads,
+            timeout=settings.access_timeout,
+            max_checks=settings.max_access_checks,
+        )
+        self._address = Address(
+            settings.required_database_url, settings.database_password_file
+        )
+        #: Set by `start`: the parts that move.
+        self.pool: Pool | None = None
+        self.connections: Connections | None = None
+        self.websocket: WebSocketOptions | None = None
+        self.draining = False
+        _created.add(self)
+
+    def start(self, *, workers: int, worker_connections: int) -> None:
+        """Start the listeners and the heartbeats of this process.
+
+        Args:
+            workers: how many workers this host runs.
+            worker_connections: Gunicorn's setting.
+        """
+        if self.pool is not None:
+            return
+        settings = self.settings
+        hub = Hub(
+            want=self._want,
+            unwant=self._unwant,
+            pause=functools.partial(gevent.sleep, 0),
+            clock=time.monotonic,
+            workers=workers,
+        )
+        self.pool = Pool(
+            hub,
+            ListenerOptions(
+                address=self._address,
+                health_interval=settings.health_interval,
+                health_timeout=settings.health_timeout,
+                unlisten_delay=settings.unlisten_delay,
+                application_name="pgbridge",
+            ),
+            max_listeners=listeners(settings, workers),
+            max_channels=settings.max_listen_channels,
+        )
+        self.connections = Connections(
+            heartbeat_interval=settings.heartbeat_interval,
+            max_connections=settings.max_connections
+            or max(1, worker_connections - SPARE_CONNECTIONS),
+        )
+        self.websocket = WebSocketOptions(
+            service=Service(
+                hub=hub,
+                may_subscribe=self.gatekeeper.may_subscribe,
+                heartbeat_interval=settings.heartbeat_interval,
+                max_channels=settings.max_channels,
+                max_errors=settings.max_errors,
+            ),
+            connections=self.connections,
+            outlet=OutletOptions(settings.backlog_bytes, settings.write_timeout),
+            max_message_bytes=settings.max_message_bytes,
+            send_buffer_bytes=settings.send_buffer_bytes,
+        )
+        self.pool.start()
+        self.connections.start()
+
+    def drain(self) -> None:
+        """Tell every client goodbye, at a pace, and wait until they are gone."""
+        self.draining = True
+        if self.connections is not None:
+            self.connections.drain(self.settings.drain_window, CLOSE_TIMEOUT)
+
+    def stop(self) -> None:
+        """Stop what `start` started; clients that are left are cut off."""
+        self.draining = True
+        if self.connections is not None:
+            self.connections.stop()
+        if self.pool is not None:
+            self.pool.stop(STOP_TIMEOUT)
+
+    def _want(self, channel: str) -> State:
+        assert self.pool is not None
+        return self.pool.want(channel)
+
+    def _unwant(self, channel: str) -> None:
+        assert self.pool is not None
+        self.pool.unwant(channel)
+
+
+def listeners(settings: Settings, workers: int) -> int:
+    """Return how many sessions of a worker may listen."""
+    return settings.max_listeners or max(1, SESSIONS_PER_HOST // workers)
+
+
+def start_all(*, workers: int, worker_connections: int) -> None:
+    """Start every runtime that was created in this process."""
+    for runtime in list(_created):
+        runtime.start(workers=workers, worker_connections=worker_connections)
+
+
+def drain_all() -> None:
+    """Drain every runtime of this process, at the same time."""
+    gevent.joinall([gevent.spawn(runtime.drain) for runtime in list(_created)])
+
+
+def stop_all() -> None:
+    """Stop every runtime of this process."""
+    for runtime in list(_created):
+        runtime.stop()

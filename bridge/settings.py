@@ -1,0 +1,373 @@
+"""Every setting: its variable, default, unit and meaning.
+
+Settings come from the environment alone, so that Gunicorn's `raw_env`,
+systemd and containers all work. docs/settings.md and the operator's page in
+gunicorn.conf.py are generated from here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from bridge.errors import SettingsError
+
+__all__ = ["PREFIX", "Settings", "describe"]
+
+PREFIX = "BRIDGE_"
+
+_TESTS = "BRIDGE_TEST_"
+"""Variables of the test suite; not looked at."""
+
+Parse = Callable[[str], Any]
+
+
+# Parsers: from text to value; ValueError says what is expected.
+
+
+def _seconds(low: float, high: float) -> Parse:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError("a number of seconds is expected") from None
+        if not low <= value <= high:
+            raise ValueError(f"{low:g} to {high:g} seconds are allowed")
+        return value
+
+    return parse
+
+
+def _whole(low: int, high: int, what: str) -> Parse:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text):
+            raise ValueError(f"a whole number of {what} is expected")
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(f"{low} to {high} {what} are allowed")
+        return value
+
+    return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    for origin in _names(text):
+        if origin != "null" and not re.fullmatch(r"https?://[^/?#\s*]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: 'https://host' or 'https://host:port', "
+                "without a path or '*', is expected"
+            )
+    return tuple(origin.lower() for origin in _names(text))
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    for host in _names(text):
+        if re.search(r"[/:*\s]", host) and not host.startswith("["):
+            raise ValueError(f"{host!r} is no host name without port")
+    return tuple(host.lower().strip("[]") for host in _names(text))
+
+
+def _proxies(text: str) -> tuple[str, ...]:
+    for entry in _names(text):
+        if entry != "unix":
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError as exc:
+                raise ValueError(f"{exc}; a network or 'unix' is expected") from None
+    return _names(text)
+
+
+def _dotted_path(text: str) -> str:
+    if not re.fullmatch(r"[^\W\d][\w.]*[.:]\w+", text):
+        raise ValueError("a dotted path like 'package.module.name' is expected")
+    return text
+
+
+def _url(text: str) -> str:
+    # SQLAlchemy and Django write their driver into the scheme.
+    url = re.sub(r"^postgres(?:ql)?\+\w+://", "postgresql://", text.strip())
+    url = re.sub(r"^postgis://", "postgresql://", url)
+    scheme = re.match(r"^(\w[\w+.-]*)://", url)
+    if scheme and scheme[1] not in ("postgresql", "postgres"):
+        raise ValueError(f"'postgresql://' is expected, not {scheme[1] + '://'!r}")
+    return url
+
+
+def _setting(
+    parse: Parse,
+    default: Any,
+    *,
+    shown: str,
+    says: str,
+    also: str | None = None,
+    secret: bool = False,
+) -> Any:
+    """Declare a field.
+
+    Args:
+        shown: the default as a reader should see it, with its unit.
+        says: one or two sentences; what 0 or empty means.
+        also: a second variable, used when the first is not set.
+    """
+    metadata = {
+        "parse": parse,
+        "shown": shown,
+        "says": says,
+        "also": also,
+        "secret": secret,
+    }
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The effective settings of a process."""
+
+    database_url: str | None = _setting(
+        _url,
+        None,
+        shown="–",
+        says="Where PostgreSQL is: a libpq URL or connection string. Listening "
+        "needs a session of its own: not a pooler in transaction mode.",
+        also="DATABASE_URL",
+        secret=True,
+    )
+    database_password_file: str | None = _setting(
+        str,
+        None,
+        shown="–",
+        says="A file that holds the password alone; read anew at each connection.",
+    )
+    public_channels: tuple[str, ...] = _setting(
+        _names,
+        (),
+        shown="empty",
+        says="Channel patterns open to everybody, separated by commas; `*` stands "
+        "for any run of characters. Empty: none is.",
+    )
+    access: str | None = _setting(
+        _dotted_path,
+        None,
+        shown="empty",
+        says="Dotted path of the policy that decides about every other channel. "
+        "Empty: they are closed.",
+    )
+    access_timeout: float = _setting(
+        _seconds(0.1, 60),
+        5.0,
+        shown="5 s",
+        says="How long the policy may take for one answer.",
+    )
+    access_threads: int = _setting(
+        _whole(1, 100, "threads"),
+        4,
+        shown="4",
+        says="Native threads of a worker that run the policy.",
+    )
+    max_access_checks: int = _setting(
+        _whole(1, 10_000, "checks"),
+        64,
+        shown="64",
+        says="Questions to the policy that may wait in a worker; further ones are "
+        "answered `unavailable`.",
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        _origins,
+        (),
+        shown="empty",
+        says="Origins of pages that may connect beside those of the site itself, "
+        "separated by commas. Empty: only the site's own.",
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        _hosts,
+        (),
+        shown="empty",
+        says="Names that the Host header may carry, against DNS rebinding. Empty: any.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        _proxies,
+        (),
+        shown="empty",
+        says="Networks, and `unix` for the Unix socket, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed. Empty: none.",
+    )
+    max_connections: int = _setting(
+        _whole(0, 1_000_000, "connections"),
+        0,
+        shown="worker_connections − 100",
+        says="Clients of a worker; further ones get 503. 0: Gunicorn's "
+        "worker_connections less 100, at least 1.",
+    )
+    max_channels: int = _setting(
+        _whole(1, 100_000, "channels"),
+        128,
+        shown="128",
+        says="Channels of one client.",
+    )
+    max_errors: int = _setting(
+        _whole(0, 1_000_000, "errors"),
+        20,
+        shown="20",
+        says="Mistakes of one client before it is closed with 4500. 0: any number.",
+    )
+    max_message_bytes: int = _setting(
+        _whole(1024, 1 << 24, "bytes"),
+        64 * 1024,
+        shown="65536 bytes",
+        says="Largest message taken from a client.",
+    )
+    backlog_bytes: int = _setting(
+        _whole(16 * 1024, 1 << 30, "bytes"),
+        1024 * 1024,
+        shown="1048576 bytes",
+        says="What is kept for a client that does not keep up; beyond it "
+        "notifications are dropped and a `gap` is told.",
+    )
+    send_buffer_bytes: int = _setting(
+        _whole(0, 1 << 30, "bytes"),
+        256 * 1024,
+        shown="262144 bytes",
+        says="The kernel's send buffer of a connection; without a bound it holds "
+        "megabytes more for a slow client. 0: the system's default.",
+    )
+    write_timeout: float = _setting(
+        _seconds(1, 3600),
+        30.0,
+        shown="30 s",
+        says="A client that takes no byte for so long while something waits for "
+        "it is dropped.",
+    )
+    heartbeat_interval: float = _setting(
+        _seconds(0.5, 3600),
+        25.0,
+        shown="25 s",
+        says="Between two heartbeats to a client; below the idle time-outs of "
+        "proxies, which are often 30 or 60 s.",
+    )
+    drain_window: float = _setting(
+        _seconds(0, 3600),
+        20.0,
+        shown="20 s",
+        says="Over which a stopping worker closes its clients, 200 a second or "
+        "faster. At most graceful_timeout less 4 s.",
+    )
+    max_listeners: int = _setting(
+        _whole(0, 100, "sessions"),
+        0,
+        shown="max(1, 8 // workers)",
+        says="Sessions of a worker that LISTEN. Each one that listens makes every "
+        "NOTIFY of the cluster slower. 0: 8 shared by the host's workers.",
+    )
+    max_listen_channels: int = _setting(
+        _whole(1, 1_000_000, "channels"),
+        10_000,
+        shown="10000",
+        says="Channels that a worker listens to; further ones are answered "
+        "`unavailable`.",
+    )
+    unlisten_delay: float = _setting(
+        _seconds(0, 3600),
+        30.0,
+        shown="30 s",
+        says="From the last subscriber's leaving to UNLISTEN.",
+    )
+    health_interval: float = _setting(
+        _seconds(0.1, 3600),
+        5.0,
+        shown="5 s",
+        says="Between two round trips on a session that listens.",
+    )
+    health_timeout: float = _setting(
+        _seconds(0.1, 3600),
+        5.0,
+        shown="5 s",
+        says="Within which PostgreSQL must answer a round trip, or a connection "
+        "must be made.",
+    )
+
+    @property
+    def required_database_url(self) -> str:
+        """`database_url`, where nothing works without it.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if self.database_url is None:
+            raise SettingsError(
+                [
+                    "BRIDGE_DATABASE_URL is not set (nor DATABASE_URL): set it to "
+                    "postgresql://user@host/database"
+                ]
+            )
+        return self.database_url
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str]
+    ) -> tuple[Settings, dict[str, str], list[str]]:
+        """Read the settings.
+
+        Returns:
+            The settings; for each field that was set, the variable it came
+            from; and warnings, one sentence each.
+
+        Raises:
+            SettingsError: with every problem at once.
+        """
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        problems: list[str] = []
+        for item in fields(cls):
+            names = [variable(item), item.metadata["also"]]
+            name = next((name for name in names if name and environ.get(name)), None)
+            if name is None:
+                continue
+            try:
+                values[item.name] = item.metadata["parse"](environ[name])
+                sources[item.name] = name
+            except ValueError as exc:
+                shown = "***" if item.metadata["secret"] else repr(environ[name])
+                problems.append(f"{name}={shown} is not valid: {exc}")
+        warnings = _unknown(environ, problems)
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values), sources, warnings
+
+
+def variable(item: Field[Any]) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return PREFIX + item.name.upper()
+
+
+def _unknown(environ: Mapping[str, str], problems: list[str]) -> list[str]:
+    """Find misspelt variables: near a known one an error, else a warning."""
+    known = [variable(item) for item in fields(Settings)]
+    warnings = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name.startswith(_TESTS) or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if near:
+            problems.append(f"{name} is not a setting: did you mean {near[0]}?")
+        else:
+            warnings.append(f"{name} is not a setting of pgbridge and does nothing")
+    return warnings
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Return (variable, default, meaning) of every setting, for the pages."""
+    rows = []
+    for item in fields(Settings):
+        name = variable(item)
+        if item.metadata["also"]:
+            name += f" (else {item.metadata['also']})"
+        rows.append((name, item.metadata["shown"], item.metadata["says"]))
+    return rows

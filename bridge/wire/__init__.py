@@ -1,0 +1,1 @@
+"""Protocols: bytes to messages and back, without I/O."""

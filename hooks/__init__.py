@@ -1,0 +1,1 @@
+"""Gunicorn configuration and server hooks, as the wheel ships them."""

@@ -1,0 +1,59 @@
+"""Gunicorn server hooks: settings checked once, sessions counted, stacks logged.
+
+`bridge.hooks.gunicorn_conf` takes them all; in a configuration of your own:
+
+    from bridge.hooks.server import on_starting, when_ready, worker_abort
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from gevent.util import format_run_info
+
+from bridge.errors import SettingsError
+from bridge.runtime import listeners
+from bridge.settings import Settings
+
+__all__ = ["on_starting", "when_ready", "worker_abort"]
+
+
+def on_starting(server: Any) -> None:
+    """Read the settings in the master: all problems at once, before any worker."""
+    try:
+        settings, _, warnings = Settings.from_environ(os.environ)
+        _ = settings.required_database_url
+    except SettingsError as exc:
+        for problem in exc.problems:
+            server.log.error("pgbridge: %s", problem)
+        sys.exit(1)
+    for warning in warnings:
+        server.log.warning("pgbridge: %s", warning)
+
+
+def when_ready(server: Any) -> None:
+    """Say how many sessions this deployment opens on PostgreSQL."""
+    settings, _, _ = Settings.from_environ(os.environ)
+    workers = server.cfg.workers
+    each = listeners(settings, workers)
+    server.log.info(
+        "pgbridge: at most %d PostgreSQL sessions (%d workers with %d each), "
+        "twice that during a reload",
+        workers * each,
+        workers,
+        each,
+    )
+    if any(address.startswith("unix:") for address in server.cfg.bind) and (
+        "unix" not in settings.trusted_proxies
+    ):
+        server.log.info(
+            "pgbridge: clients on the Unix socket have no address; with a proxy in "
+            "front set BRIDGE_TRUSTED_PROXIES=unix"
+        )
+
+
+def worker_abort(worker: Any) -> None:
+    """Gunicorn gave a frozen worker up: log what each greenlet was doing."""
+    worker.log.error("pgbridge: worker was frozen:\n%s", "\n".join(format_run_info()))

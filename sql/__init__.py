@@ -1,0 +1,1 @@
+"""SQL files, as the wheel ships them."""

@@ -1,0 +1,1 @@
+"""The browser client and the demo page, as the wheel ships them."""
