@@ -42,6 +42,9 @@ SPARE_CONNECTIONS = 100
 STOP_TIMEOUT = 1.0
 """Seconds for closing the sessions on PostgreSQL."""
 
+HURRIED_CLOSE_TIMEOUT = 0.3
+"""Seconds that the clients of an interrupted worker have for their answer."""
+
 _created: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
@@ -125,11 +128,17 @@ class Runtime:
         self.pool.start()
         self.connections.start()
 
-    def drain(self) -> None:
-        """Tell every client goodbye, at a pace, and wait until they are gone."""
+    def drain(self, hurry: bool = False) -> None:
+        """Tell every client goodbye and wait until they are gone.
+
+        Args:
+            hurry: all at once, instead of at a pace.
+        """
         self.draining = True
         if self.connections is not None:
-            self.connections.drain(self.settings.drain_window, CLOSE_TIMEOUT)
+            window = 0.0 if hurry else self.settings.drain_window
+            timeout = HURRIED_CLOSE_TIMEOUT if hurry else CLOSE_TIMEOUT
+            self.connections.drain(window, timeout)
 
     def stop(self) -> None:
         """Stop what `start` started; clients that are left are cut off."""
@@ -159,9 +168,9 @@ def start_all(*, workers: int, worker_connections: int) -> None:
         runtime.start(workers=workers, worker_connections=worker_connections)
 
 
-def drain_all() -> None:
+def drain_all(hurry: bool = False) -> None:
     """Drain every runtime of this process, at the same time."""
-    gevent.joinall([gevent.spawn(runtime.drain) for runtime in list(_created)])
+    gevent.joinall([gevent.spawn(runtime.drain, hurry) for runtime in list(_created)])
 
 
 def stop_all() -> None:

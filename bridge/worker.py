@@ -218,6 +218,10 @@ class BridgeWorker(GeventWebSocketWorker):
             self._draining = True
             gevent.spawn(self._drain)
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT, SIGQUIT: say goodbye to everybody, wait for nobody."""
+        gevent.spawn(self._quit, sig, frame)
+
     def _drain(self) -> None:
         for server in self._servers:
             server.drain()
@@ -225,6 +229,12 @@ class BridgeWorker(GeventWebSocketWorker):
             runtime.drain_all()
         finally:
             self.alive = False
+
+    def _quit(self, sig: int, frame: Any) -> None:
+        if not self._draining:
+            self._draining = True
+            runtime.drain_all(hurry=True)
+        super().handle_quit(sig, frame)
 
     def _log_through_gunicorn(self) -> None:
         """Send our log where Gunicorn's goes, unless it was configured."""

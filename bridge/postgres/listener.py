@@ -24,12 +24,12 @@ from typing import Protocol
 
 import gevent
 from gevent import select, socket
-from psycopg2.sql import Identifier
 
 from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
+from bridge.postgres.quoting import quote_channel
 from bridge.subscription import State
 
 __all__ = ["Listener", "ListenerOptions", "Sink"]
@@ -254,18 +254,17 @@ class Listener:
             self._publish(connection)
             for name in names:
                 self._pending.pop(name, None)
-            names = self._quotable(connection, names)
-            self._execute(connection, "LISTEN", names)
-            self._listening.update(names)
-            self._sink.in_force(names)
+            quoted = self._quoted(connection, names)
+            self._execute(connection, "LISTEN", quoted.values())
+            self._listening.update(quoted)
+            self._sink.in_force(quoted)
 
-    def _quotable(self, connection: Connection, names: list[str]) -> list[str]:
-        """Refuse the names that the database's encoding cannot write."""
-        found = []
+    def _quoted(self, connection: Connection, names: list[str]) -> dict[str, str]:
+        """Quote names; those that the database cannot write are refused."""
+        found = {}
         for name in names:
             try:
-                Identifier(name).as_string(connection.raw)
-                found.append(name)
+                found[name] = quote_channel(connection.raw, name)
             except UnicodeEncodeError:
                 self._give_up([name])
                 reason = "the database's encoding cannot write it"
@@ -276,12 +275,14 @@ class Listener:
 
     def _unlisten(self, connection: Connection) -> None:
         overdue = self._overdue()
-        listening = [name for name in overdue if name in self._listening]
+        listening = self._quoted(
+            connection, [name for name in overdue if name in self._listening]
+        )
         # All of them first: one that is wanted again while the statements run
         # must be found as not listened to.
         self._give_up(overdue)
-        for names in _slices(listening):
-            self._execute(connection, "UNLISTEN", names)
+        for quoted in _slices(list(listening.values())):
+            self._execute(connection, "UNLISTEN", quoted)
 
     def _give_up(self, names: list[str]) -> None:
         for name in names:
@@ -302,8 +303,9 @@ class Listener:
             del self._leaving[channel]
         return found
 
-    def _execute(self, connection: Connection, verb: str, names: list[str]) -> None:
-        quoted = (Identifier(name).as_string(connection.raw) for name in names)
+    def _execute(
+        self, connection: Connection, verb: str, quoted: Iterable[str]
+    ) -> None:
         statements = ";".join(f"{verb} {name}" for name in quoted)
         if statements:
             self._round_trip(connection, statements)

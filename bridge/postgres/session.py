@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
-from psycopg2.sql import SQL, Composable, Identifier
 
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
+from bridge.postgres.quoting import quote_channel
 
 __all__ = ["listen", "publish"]
 
@@ -39,7 +39,7 @@ def listen(address: Address, channels: Sequence[str]) -> Iterator[dict[str, Any]
     """
     with closing(_connect(address)) as connection:
         for channel in channels:
-            _execute(connection, SQL("LISTEN {}").format(Identifier(channel)))
+            _execute(connection, f"LISTEN {quote_channel(connection, channel)}")
         while True:
             for notify in connection.notifies:
                 yield {
@@ -66,11 +66,11 @@ def _connect(address: Address) -> PgConnection:
 
 def _execute(
     connection: PgConnection,
-    query: str | Composable,
+    query: str,
     arguments: Sequence[str] | None = None,
 ) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute(query, arguments)
-    except (psycopg2.Error, ValueError) as exc:  # ValueError: a NUL character
+    except (psycopg2.Error, ValueError) as exc:  # ValueError: NUL, encoding
         raise DatabaseError(str(exc).strip()) from exc

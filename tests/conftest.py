@@ -1,0 +1,129 @@
+"""Fixtures: real servers, shared where no test can harm them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from support.client import Client
+from support.gunicorn import Gunicorn
+from support.postgres import Cluster, Database
+from support.proxy import Proxy
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The PostgreSQL server: BRIDGE_TEST_DATABASE_URL, else an embedded one."""
+    url = os.environ.get("BRIDGE_TEST_DATABASE_URL")
+    if url:
+        yield url
+        return
+    cluster = Cluster()
+    cluster.start()
+    yield cluster.url
+    cluster.delete()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """An embedded server that the test may stop; not started."""
+    cluster = Cluster()
+    yield cluster
+    cluster.delete()
+
+
+@pytest.fixture
+def database(server_url: str) -> Iterator[Database]:
+    """A database of the test's own."""
+    database = Database(server_url)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Callable[..., Gunicorn]]:
+    """Makes Gunicorns that end with the test; arguments as for `Gunicorn`."""
+    made: list[Gunicorn] = []
+
+    def make(*arguments: Any, **options: Any) -> Gunicorn:
+        made.append(Gunicorn(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def shared_database(server_url: str) -> Iterator[Database]:
+    """The database behind `bridge`."""
+    database = Database(server_url)
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="session")
+def _bridges(shared_database: Database) -> Iterator[Callable[[str], Gunicorn]]:
+    running: dict[str, Gunicorn] = {}
+
+    def get(transport: str) -> Gunicorn:
+        if transport not in running:
+            running[transport] = Gunicorn(
+                shared_database.url, unix=transport == "unix", max_listeners=3
+            ).start()
+        return running[transport]
+
+    yield get
+    for server in running.values():
+        server.end()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def bridge(request: pytest.FixtureRequest, _bridges: Any) -> Gunicorn:
+    """A bridge with every channel public, on TCP and on a Unix socket."""
+    server: Gunicorn = _bridges(request.param)
+    return server
+
+
+_channels = count(1)
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel that no other test uses."""
+    return f"watchers_{next(_channels)}"
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., Client]]:
+    """Connects clients that are closed with the test."""
+    made: list[Client] = []
+
+    def connect(*arguments: Any, **options: Any) -> Client:
+        made.append(Client(*arguments, **options))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        one.socket.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """With CI=true a skipped test is a failure: a green run has run it all."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """A proxy in front of `cluster`."""
+    proxy = Proxy(cluster.port)
+    yield proxy
+    proxy.close()

@@ -1,0 +1,1 @@
+"""Real parts for tests: a PostgreSQL, a Gunicorn, clients, a TCP proxy."""

