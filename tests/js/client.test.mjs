@@ -1,16 +1,14 @@
 /**
- * The browser client against a WebSocket that the test plays the server of.
+ * The browser client against a WebSocket whose server the test plays.
  *
  *     node --experimental-websocket --test tests/js/
  *
- * Time stands still but for `advance`, and chance is what the test says it is.
+ * Time stands still but for `advance`, and chance is what the test says.
  */
 import assert from "node:assert/strict"
 import { afterEach, beforeEach, describe, mock, test } from "node:test"
 
 import { NO_RECONNECT, RECONNECT, connect } from "../../static/client/pgbridge.js"
-
-const URL = "ws://bridge.test/ws"
 
 /** A WebSocket whose other end is the test. */
 class Socket {
@@ -30,7 +28,7 @@ class Socket {
   }
 
   send(text) {
-    assert.equal(this.readyState, 1, "sent before the connection was open")
+    assert.equal(this.readyState, 1, "sent on a socket that is not open")
     this.sent.push(JSON.parse(text))
   }
 
@@ -40,19 +38,14 @@ class Socket {
   }
 
   /** The server accepts and says its first message. */
-  welcome(fields = {}) {
+  welcome(heartbeat_interval = 25) {
     this.readyState = 1
-    this.say({
-      type: "welcome", protocol: 1, heartbeat_interval: 25, max_channels: 128,
-      authenticated: false, ...fields,
-    })
+    this.say({ type: "welcome", protocol: 1, heartbeat_interval, max_channels: 128 })
   }
 
+  /** The server says `message`, an object or, raw, a string. */
   say(message) {
-    this.sayText(JSON.stringify(message))
-  }
-
-  sayText(data) {
+    const data = typeof message === "string" ? message : JSON.stringify(message)
     this.onmessage?.({ data })
   }
 
@@ -66,17 +59,35 @@ class Socket {
 /** The socket opened last. */
 const socket = () => Socket.all.at(-1)
 
-/** What the client is told of its connection: [state, detail], oldest first. */
-let states
 /** @type {import("../../static/client/pgbridge.d.ts").Bridge} */
 let bridge
+/** What the page was told of the connection: [state, detail], oldest first. */
+let states
 /** What `random` returns. */
 let chance
 
 function start(options = {}) {
   const onState = (state, detail) => states.push([state, detail])
-  bridge = connect(URL, { WebSocket: Socket, random: () => chance, onState, ...options })
-  return bridge
+  const doubles = { WebSocket: Socket, random: () => chance }
+  bridge = connect("ws://bridge.test/ws", { ...doubles, onState, ...options })
+}
+
+/** Start, subscribe to `a` and have it in force. */
+function live({ handler = () => {}, answer = {}, ...callbacks } = {}) {
+  start()
+  const subscription = bridge.subscribe("a", handler, callbacks)
+  socket().welcome()
+  subscribed("a", answer)
+  return subscription
+}
+
+function subscribed(channel, fields = {}) {
+  const plain = { durable: false, resumed: false }
+  socket().say({ type: "subscribed", channel, ...plain, ...fields })
+}
+
+function notify(channel, fields) {
+  socket().say({ type: "notification", channel, ...fields })
 }
 
 /** Let seconds pass in small steps, as timers set timers. */
@@ -84,19 +95,21 @@ function advance(seconds) {
   for (let step = 0; step < Math.round(seconds * 20); step += 1) mock.timers.tick(50)
 }
 
-/** Lose the connection and have the next one, which is welcomed. */
-function reconnect() {
+/** Lose the connection and stay until the next try. */
+function lose() {
+  const before = Socket.all.length
   socket().end()
-  advance(31)
+  while (Socket.all.length === before) advance(0.05)
+}
+
+function reconnect() {
+  lose()
   socket().welcome()
 }
 
-function subscribed(channel, fields = {}) {
-  socket().say({ type: "subscribed", channel, durable: false, resumed: false, ...fields })
-}
-
-function notify(channel, fields) {
-  socket().say({ type: "notification", channel, ...fields })
+/** The delays the page was told, in seconds. */
+function delays() {
+  return states.filter(([state]) => state === "waiting").map(([, { delay }]) => delay)
 }
 
 /** A function that keeps what it was called with. */
@@ -113,7 +126,7 @@ beforeEach(() => {
 })
 
 afterEach(() => {
-  bridge?.close()
+  bridge.close()
   mock.timers.reset()
   mock.restoreAll()
 })
@@ -125,24 +138,22 @@ describe("connecting", () => {
     assert.equal(socket().protocol, "pgbridge.v1")
   })
 
-  test("resolves a relative URL against the page", () => {
-    globalThis.location = { href: "https://example.test/admin/?page=2" }
+  const addresses = [
+    ["/ws", "https://site.test/admin/?page=2", "wss://site.test/ws"],
+    ["ws", "http://site.test/admin/", "ws://site.test/admin/ws"],
+    ["http://127.0.0.1:8001/ws", undefined, "ws://127.0.0.1:8001/ws"],
+    ["wss://bridge.test/ws", undefined, "wss://bridge.test/ws"],
+  ]
+  for (const [url, href, address] of addresses) {
+    test(`to ${url} on the page ${href} opens ${address}`, () => {
+      globalThis.location = { href }
 
-    bridge = connect("/ws", { WebSocket: Socket })
+      bridge = connect(url, { WebSocket: Socket })
 
-    delete globalThis.location
-    assert.equal(socket().url, "wss://example.test/ws")
-  })
-
-  test("makes ws of http", () => {
-    bridge = connect("http://127.0.0.1:8001/ws", { WebSocket: Socket })
-
-    assert.equal(socket().url, "ws://127.0.0.1:8001/ws")
-  })
-
-  test("refuses a URL that is none", () => {
-    assert.throws(() => connect("/ws", { WebSocket: Socket }), { name: "TypeError" })
-  })
+      delete globalThis.location
+      assert.equal(socket().url, address)
+    })
+  }
 
   test("is open once the server said welcome", () => {
     start()
@@ -154,19 +165,27 @@ describe("connecting", () => {
     assert.deepEqual(states, [["connecting", {}], ["open", {}]])
   })
 
-  test("gives up a connection without welcome after 15 seconds", () => {
+  test("gives up after 15 seconds without welcome", () => {
     start()
     const first = socket()
 
     advance(14.9)
     assert.equal(bridge.state, "connecting")
-    advance(0.2)
+    advance(0.1)
 
     assert.equal(bridge.state, "waiting")
     assert.equal(first.closedWith, 1000)
   })
 
-  test("shows every message as it arrives, also of unknown types", () => {
+  test("goes on where the platform reports nothing but an error", () => {
+    start()
+
+    socket().onerror()
+
+    assert.equal(bridge.state, "waiting")
+  })
+
+  test("shows the page every message as it arrives, of unknown types too", () => {
     const onMessage = recorder()
     start({ onMessage })
     socket().welcome()
@@ -208,63 +227,54 @@ describe("subscribing", () => {
 
   test("sends the cursor it was given", () => {
     start()
-    bridge.subscribe("orders", () => {}, { cursor: "3-7" })
+    bridge.subscribe("a", () => {}, { cursor: "1-5" })
 
     socket().welcome()
 
-    assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "orders", cursor: "3-7" }])
+    const subscribe = { type: "subscribe", channel: "a", cursor: "1-5" }
+    assert.deepEqual(socket().sent, [subscribe])
   })
 
-  test("hands over data, and the whole message", () => {
+  test("hands over data with the whole message", () => {
     const handler = recorder()
-    start()
-    bridge.subscribe("a", handler)
-    socket().welcome()
-    subscribed("a")
+    live({ handler })
 
-    notify("a", { data: { pk: 1 }, extra: true })
+    notify("a", { data: { pk: 1 }, later: true })
 
-    const message = { type: "notification", channel: "a", data: { pk: 1 }, extra: true }
+    const message = { type: "notification", channel: "a", data: { pk: 1 }, later: true }
     assert.deepEqual(handler.calls, [[{ pk: 1 }, message]])
   })
 
   test("hands over text where there is no data", () => {
     const handler = recorder()
-    start()
-    bridge.subscribe("a", handler)
-    socket().welcome()
-    subscribed("a")
+    live({ handler })
 
     notify("a", { text: "" })
 
-    assert.deepEqual(handler.calls, [["", { type: "notification", channel: "a", text: "" }]])
+    const message = { type: "notification", channel: "a", text: "" }
+    assert.deepEqual(handler.calls, [["", message]])
   })
 
-  test("is told when it is in force, interrupted and restored", () => {
-    const onSubscribed = recorder()
-    const onInterrupted = recorder()
-    const onRestored = recorder()
-    start()
-    bridge.subscribe("a", () => {}, { onSubscribed, onInterrupted, onRestored })
-    socket().welcome()
+  for (const [name, message] of [
+    ["onSubscribed", { type: "subscribed", channel: "a", durable: true }],
+    ["onInterrupted", { type: "interrupted", channel: "a", reason: "listener_lost" }],
+    ["onRestored", { type: "restored", channel: "a" }],
+  ]) {
+    test(`is told of ${message.type} at once`, () => {
+      const callback = recorder()
+      start()
+      bridge.subscribe("a", () => {}, { [name]: callback })
+      socket().welcome()
 
-    subscribed("a", { durable: true })
-    socket().say({ type: "interrupted", channel: "a", reason: "listener_lost" })
-    socket().say({ type: "restored", channel: "a" })
+      socket().say(message)
 
-    const answer = { type: "subscribed", channel: "a", durable: true, resumed: false }
-    assert.deepEqual(onSubscribed.calls, [[answer]])
-    const away = { type: "interrupted", channel: "a", reason: "listener_lost" }
-    assert.deepEqual(onInterrupted.calls, [[away]])
-    assert.deepEqual(onRestored.calls, [[{ type: "restored", channel: "a" }]])
-  })
+      assert.deepEqual(callback.calls, [[message]])
+    })
+  }
 
-  test("a channel is not told of another one", () => {
+  test("is not told of another channel", () => {
     const handler = recorder()
-    start()
-    bridge.subscribe("a", handler)
-    socket().welcome()
-    subscribed("a")
+    live({ handler })
 
     notify("b", { text: "x" })
 
@@ -273,14 +283,11 @@ describe("subscribing", () => {
 })
 
 describe("sharing a channel", () => {
-  test("sends one subscribe for two handlers, and calls both", () => {
+  test("sends one subscribe for two handlers and calls both", () => {
     const first = recorder()
     const second = recorder()
-    start()
-    bridge.subscribe("a", first)
+    live({ handler: first })
     bridge.subscribe("a", second)
-    socket().welcome()
-    subscribed("a")
 
     notify("a", { text: "x" })
 
@@ -289,12 +296,9 @@ describe("sharing a channel", () => {
     assert.equal(second.calls.length, 1)
   })
 
-  test("tells a newcomer that the channel is subscribed, after subscribe returned", async () => {
+  test("tells a newcomer that it is in force, later than subscribe", async () => {
     const onSubscribed = recorder()
-    start()
-    bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
+    live()
 
     bridge.subscribe("a", () => {}, { onSubscribed })
     assert.deepEqual(onSubscribed.calls, [])
@@ -304,59 +308,51 @@ describe("sharing a channel", () => {
     assert.deepEqual(onSubscribed.calls, [[answer]])
   })
 
-  test("stays subscribed until the last handler has left", () => {
-    start()
-    const one = bridge.subscribe("a", () => {})
-    const other = bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
+  test("leaves the channel with its last handler", () => {
+    const first = live()
+    const second = bridge.subscribe("a", () => {})
 
-    one.unsubscribe()
+    first.unsubscribe()
     assert.equal(socket().sent.length, 1)
-    other.unsubscribe()
+    second.unsubscribe()
 
     assert.deepEqual(socket().sent[1], { type: "unsubscribe", channel: "a" })
   })
 
-  test("a handler that another one removed is not called any more", () => {
+  test("does not call a handler that the one before removed", () => {
     const second = recorder()
-    start()
-    bridge.subscribe("a", () => other.unsubscribe())
+    live({ handler: () => other.unsubscribe() })
     const other = bridge.subscribe("a", second)
-    socket().welcome()
-    subscribed("a")
 
     notify("a", { text: "x" })
 
     assert.deepEqual(second.calls, [])
   })
 
-  test("a handler that throws stops no other one, and is reported in a task", () => {
+  test("calls the next handler when one throws, and throws it again later", () => {
     const second = recorder()
-    start()
-    bridge.subscribe("a", () => { throw new Error("of the page") })
+    const later = mock.method(globalThis, "queueMicrotask", () => {})
+    live({ handler: () => { throw new Error("of the page") } })
     bridge.subscribe("a", second)
-    socket().welcome()
-    subscribed("a")
 
     notify("a", { text: "x" })
 
     assert.equal(second.calls.length, 1)
-    assert.throws(() => mock.timers.tick(1), { message: "of the page" })
+    assert.throws(later.mock.calls.at(-1).arguments[0], { message: "of the page" })
   })
 })
 
 describe("unsubscribing", () => {
   test("twice is once", () => {
-    start()
-    const subscription = bridge.subscribe("a", () => {})
-    socket().welcome()
+    const subscription = live()
 
     subscription.unsubscribe()
     subscription.unsubscribe()
 
-    const sent = [{ type: "subscribe", channel: "a" }, { type: "unsubscribe", channel: "a" }]
-    assert.deepEqual(socket().sent, sent)
+    assert.deepEqual(socket().sent, [
+      { type: "subscribe", channel: "a" },
+      { type: "unsubscribe", channel: "a" },
+    ])
   })
 
   test("before the connection is open leaves nothing to send", () => {
@@ -369,28 +365,20 @@ describe("unsubscribing", () => {
   })
 
   test("is not undone by a reconnect", () => {
-    start()
-    const subscription = bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
+    live().unsubscribe()
 
-    subscription.unsubscribe()
     reconnect()
 
     assert.deepEqual(socket().sent, [])
   })
 
-  test("and subscribing again begins anew, and hears nothing of before", () => {
+  test("and subscribing again begins anew and hears nothing from before", () => {
     const handler = recorder()
     const onUnsubscribed = recorder()
-    start()
-    const former = bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
-    former.unsubscribe()
+    live().unsubscribe()
 
     bridge.subscribe("a", handler, { onUnsubscribed })
-    notify("a", { text: "on its way before" })
+    notify("a", { text: "sent before" })
     socket().say({ type: "unsubscribed", channel: "a", reason: "requested" })
     subscribed("a")
     notify("a", { text: "new" })
@@ -401,12 +389,9 @@ describe("unsubscribing", () => {
   })
 
   for (const reason of ["revoked", "expired"]) {
-    test(`by the server (${reason}) is told, and lasts over a reconnect`, () => {
+    test(`by the server (${reason}) is told and outlasts a reconnect`, () => {
       const onUnsubscribed = recorder()
-      start()
-      bridge.subscribe("a", () => {}, { onUnsubscribed })
-      socket().welcome()
-      subscribed("a")
+      live({ onUnsubscribed })
 
       socket().say({ type: "unsubscribed", channel: "a", reason })
       reconnect()
@@ -419,18 +404,17 @@ describe("unsubscribing", () => {
 })
 
 describe("after a reconnect", () => {
-  test("a channel that was subscribed is resumed without cursor when it has none", () => {
-    start()
-    bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
+  const resume = { type: "subscribe", channel: "a", resume: true }
+
+  test("a channel that was in force is resumed", () => {
+    live()
 
     reconnect()
 
-    assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "a", resume: true }])
+    assert.deepEqual(socket().sent, [resume])
   })
 
-  test("a channel that was never subscribed is asked for as at first", () => {
+  test("a channel that never was is asked for as at first", () => {
     start()
     bridge.subscribe("a", () => {})
     socket().welcome()
@@ -440,110 +424,73 @@ describe("after a reconnect", () => {
     assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "a" }])
   })
 
-  test("a channel is resumed also when the connection between did not subscribe it", () => {
-    start()
-    bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a")
+  test("a channel is resumed also over a connection that did not have it", () => {
+    live()
 
-    reconnect()
+    lose()
     reconnect()
 
-    assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "a", resume: true }])
+    assert.deepEqual(socket().sent, [resume])
   })
 
-  test("each channel is resumed after its own last cursor", () => {
-    start()
-    bridge.subscribe("a", () => {})
+  test("every channel goes on after its own last cursor", () => {
+    live({ answer: { durable: true, cursor: "1-10" } })
     bridge.subscribe("b", () => {})
-    socket().welcome()
-    subscribed("a", { durable: true, cursor: "1-10" })
     subscribed("b", { durable: true, cursor: "1-11" })
     notify("a", { text: "x", cursor: "1-12" })
 
     reconnect()
 
     assert.deepEqual(socket().sent, [
-      { type: "subscribe", channel: "a", resume: true, cursor: "1-12" },
-      { type: "subscribe", channel: "b", resume: true, cursor: "1-11" },
+      { ...resume, cursor: "1-12" },
+      { ...resume, channel: "b", cursor: "1-11" },
     ])
   })
 
-  test("the cursor of a resumed subscription does not run ahead of its replay", () => {
-    start()
-    bridge.subscribe("a", () => {}, { cursor: "1-5" })
-    socket().welcome()
-    subscribed("a", { durable: true, resumed: true, cursor: "1-90" })
+  test("the cursor of a resumed subscription is not ahead of its replay", () => {
+    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-90" } })
 
     reconnect()
 
-    const again = { type: "subscribe", channel: "a", resume: true, cursor: "1-5" }
-    assert.deepEqual(socket().sent, [again])
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
   })
 
-  test("the cursor of a gap is where the channel goes on", () => {
-    start()
-    bridge.subscribe("a", () => {}, { cursor: "1-5" })
-    socket().welcome()
-    subscribed("a", { durable: true })
-    socket().say({
-      type: "gap", channel: "a", reason: "expired", cursor: "1-70", reload_window: 0,
-    })
+  test("a channel goes on after the cursor of a gap", () => {
+    live({ cursor: "1-5" })
+    const gap = { type: "gap", channel: "a", reason: "expired", reload_window: 0 }
+    socket().say({ ...gap, cursor: "1-70" })
 
     reconnect()
 
-    const again = { type: "subscribe", channel: "a", resume: true, cursor: "1-70" }
-    assert.deepEqual(socket().sent, [again])
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-70" }])
   })
 
-  test("the cursor is kept after the handler has returned", () => {
-    start()
-    bridge.subscribe("a", () => {})
-    socket().welcome()
-    subscribed("a", { durable: true, cursor: "1-5" })
+  test("a notification is not counted as handled while its handler runs", () => {
+    live({ handler: reconnect, answer: { durable: true, cursor: "1-5" } })
+
+    notify("a", { text: "x", cursor: "1-6" })
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
+  })
+
+  test("a notification whose handler threw is not counted as handled", () => {
+    const handler = () => { throw new Error("of the page") }
+    mock.method(globalThis, "queueMicrotask", () => {})
+    live({ handler, answer: { durable: true, cursor: "1-5" } })
 
     notify("a", { text: "x", cursor: "1-6" })
     reconnect()
 
-    const again = { type: "subscribe", channel: "a", resume: true, cursor: "1-6" }
-    assert.deepEqual(socket().sent, [again])
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
   })
 
-  test("the cursor is not kept while the handler still runs", () => {
-    start()
-    bridge.subscribe("a", reconnect)
-    socket().welcome()
-    subscribed("a", { durable: true, cursor: "1-5" })
-
-    notify("a", { text: "x", cursor: "1-6" })
-
-    const again = { type: "subscribe", channel: "a", resume: true, cursor: "1-5" }
-    assert.deepEqual(socket().sent, [again])
-  })
-
-  test("a notification whose handler threw is asked for again", () => {
-    start()
-    bridge.subscribe("a", () => { throw new Error("of the page") })
-    socket().welcome()
-    subscribed("a", { durable: true, cursor: "1-5" })
-
-    notify("a", { text: "x", cursor: "1-6" })
-    assert.throws(() => mock.timers.tick(1), { message: "of the page" })
-    reconnect()
-
-    const again = { type: "subscribe", channel: "a", resume: true, cursor: "1-5" }
-    assert.deepEqual(socket().sent, [again])
-  })
-
-  test("what the old socket still says is not heard", () => {
+  test("nothing is heard of the socket before", () => {
     const handler = recorder()
-    start()
-    bridge.subscribe("a", handler)
-    socket().welcome()
-    subscribed("a")
+    live({ handler })
     const old = socket()
 
     reconnect()
+    subscribed("a")
     old.say({ type: "notification", channel: "a", text: "late" })
     old.end(4503)
 
@@ -553,35 +500,21 @@ describe("after a reconnect", () => {
 })
 
 describe("the wait before a reconnect", () => {
-  /** Fail so many times; returns the delays. */
-  function delaysOf(failures) {
+  test("has a bound that doubles from half a second to 30", () => {
     start()
-    for (let count = 0; count < failures; count += 1) {
-      socket().end()
-      advance(31)
-    }
-    return states.filter(([state]) => state === "waiting").map(([, detail]) => detail.delay)
-  }
+    chance = 1 // a little more than random gives, and round numbers
 
-  test("doubles its bound from half a second to 30 seconds", () => {
-    chance = 0.999999
+    for (let count = 0; count < 9; count += 1) lose()
 
-    const delays = delaysOf(9)
-
-    const bounds = [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert.deepEqual(delays.map((delay) => Math.round(delay * 1000) / 1000), bounds)
+    assert.deepEqual(delays(), [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
   })
 
-  test("is a uniform part of the bound", () => {
-    chance = 0.25
+  test("is any part of the bound", () => {
+    start()
 
-    assert.deepEqual(delaysOf(4), [0.125, 0.25, 0.5, 1])
-  })
+    for (chance of [0, 0.25, 0.5, 0.75]) lose()
 
-  test("may be nothing", () => {
-    chance = 0
-
-    assert.deepEqual(delaysOf(3), [0, 0, 0])
+    assert.deepEqual(delays(), [0, 0.25, 1, 3])
   })
 
   test("is as long as it says", () => {
@@ -590,23 +523,20 @@ describe("the wait before a reconnect", () => {
 
     advance(0.2)
     assert.equal(Socket.all.length, 1)
-    advance(0.1)
+    advance(0.05)
 
     assert.equal(Socket.all.length, 2)
   })
 
-  test("starts small again after a connection that lived", () => {
+  test("is short again after a connection that lived", () => {
     start()
-    for (let count = 0; count < 4; count += 1) {
-      socket().end()
-      advance(31)
-    }
+    for (let count = 0; count < 4; count += 1) lose()
     socket().welcome()
 
-    advance(10)
-    socket().end()
+    advance(5)
+    lose()
 
-    assert.deepEqual(states.at(-1), ["waiting", { delay: 0.25 }])
+    assert.deepEqual(delays(), [0.25, 0.5, 1, 2, 0.25])
   })
 
   test("grows also when the server accepts and closes at once", () => {
@@ -614,37 +544,24 @@ describe("the wait before a reconnect", () => {
 
     for (let count = 0; count < 3; count += 1) {
       socket().welcome()
-      socket().end()
-      advance(31)
+      lose()
     }
 
-    const delays = states.filter(([state]) => state === "waiting").map(([, detail]) => detail.delay)
-    assert.deepEqual(delays, [0.25, 0.5, 1])
+    assert.deepEqual(delays(), [0.25, 0.5, 1])
   })
 
-  test("is what the server asked for, and the jitter on top", () => {
+  test("is what the server asked for, and once, with the jitter on top", () => {
     start()
     socket().welcome()
 
     socket().say({ type: "bye", reason: "restart", reconnect_delay: 3 })
-    socket().end(1012)
+    lose()
+    lose()
 
-    assert.deepEqual(states.at(-1), ["waiting", { delay: 3.25 }])
+    assert.deepEqual(delays(), [3.25, 0.5])
   })
 
-  test("is as the server asked only once", () => {
-    start()
-    socket().welcome()
-    socket().say({ type: "bye", reason: "restart", reconnect_delay: 3 })
-    socket().end(1012)
-    advance(4)
-
-    socket().end()
-
-    assert.deepEqual(states.at(-1), ["waiting", { delay: 0.5 }])
-  })
-
-  test("ends when the bridge is closed", () => {
+  test("ends when the page closes the bridge", () => {
     start()
     socket().end()
 
@@ -652,50 +569,44 @@ describe("the wait before a reconnect", () => {
     advance(60)
 
     assert.equal(Socket.all.length, 1)
-    assert.equal(bridge.state, "closed")
   })
 })
 
 describe("close codes", () => {
-  for (const code of [1001, 1011, 1012, 1013, 4001, 4002, 4008, 4009]) {
-    test(`after ${code} the client connects again`, () => {
+  const again = [1001, 1011, 1012, 1013, 4001, 4002, 4008, 4009]
+  const final = [1000, 1002, 1003, 1007, 1009, 4500, 4501, 4503, 4504, 4505]
+
+  test("in the tables are those that are tried here", () => {
+    assert.deepEqual(Object.keys(RECONNECT).map(Number), again)
+    assert.deepEqual(Object.keys(NO_RECONNECT).map(Number), final)
+  })
+
+  for (const code of [...again, 1005, 1006, 4999]) {
+    test(`${code}: the client connects again`, () => {
       start()
       socket().welcome()
 
       socket().end(code)
-      advance(1)
-
-      assert.equal(Socket.all.length, 2)
-      assert.ok(code in RECONNECT)
-    })
-  }
-
-  for (const code of [1005, 1006, 4999]) {
-    test(`after ${code}, which is in no table, the client connects again`, () => {
-      start()
-      socket().welcome()
-
-      socket().end(code)
-      advance(1)
+      advance(0.25)
 
       assert.equal(Socket.all.length, 2)
     })
   }
 
-  for (const code of [1000, 1002, 1003, 1007, 1009, 4500, 4501, 4503, 4504, 4505]) {
-    test(`after ${code} it does not, and says why`, () => {
+  for (const code of final) {
+    test(`${code}: the client does not connect again, and says why`, () => {
       start()
       socket().welcome()
 
-      socket().end(code, "the server's words")
+      socket().end(code, "its words")
       advance(60)
 
       assert.equal(Socket.all.length, 1)
-      assert.deepEqual(states.at(-1), ["closed", { code, reason: "the server's words" }])
+      assert.deepEqual(states.at(-1), ["closed", { code, reason: "its words" }])
     })
   }
 
-  test("give the reason where the server gives none", () => {
+  test("without words are named by the table", () => {
     start()
 
     socket().end(4503)
@@ -703,109 +614,86 @@ describe("close codes", () => {
     assert.deepEqual(states.at(-1), ["closed", { code: 4503, reason: "forbidden" }])
   })
 
-  test("are all tried here, each in one table", () => {
-    const codes = [...Object.keys(RECONNECT), ...Object.keys(NO_RECONNECT)]
-
-    assert.deepEqual(codes.map(Number).sort((a, b) => a - b), [
-      1000, 1001, 1002, 1003, 1007, 1009, 1011, 1012, 1013,
-      4001, 4002, 4008, 4009, 4500, 4501, 4503, 4504, 4505,
-    ])
-  })
-
-  test("close() sends 1000, says closed once and calls nothing later", () => {
-    const onGap = recorder()
+  test("of the page is 1000, and closed is told once", () => {
     start()
-    bridge.subscribe("a", () => {}, { onGap })
     socket().welcome()
-    subscribed("a")
-    socket().say({ type: "gap", channel: "a", reason: "slow", reload_window: 2 })
 
     bridge.close()
     bridge.close()
-    advance(60)
 
+    const closed = ["closed", { code: 1000, reason: "closed by the page" }]
+    assert.deepEqual(states, [["connecting", {}], ["open", {}], closed])
     assert.equal(socket().closedWith, 1000)
-    const closed = states.filter(([state]) => state === "closed")
-    assert.deepEqual(closed, [["closed", { code: 1000, reason: "closed by the page" }]])
-    assert.deepEqual(onGap.calls, [])
   })
 })
 
 describe("silence", () => {
-  test("of two heartbeat intervals asks the server", () => {
+  const ping = { type: "ping" }
+
+  test("of two heartbeat intervals makes the client ask", () => {
     start()
-    socket().welcome({ heartbeat_interval: 25 })
+    socket().welcome(25)
 
     advance(49.9)
     assert.deepEqual(socket().sent, [])
-    advance(0.2)
+    advance(0.1)
 
-    assert.deepEqual(socket().sent, [{ type: "ping" }])
+    assert.deepEqual(socket().sent, [ping])
   })
 
-  test("of five more seconds drops the connection without waiting for its close", () => {
+  test("of 5 more seconds is a loss, whose close event is not waited for", () => {
     start()
-    socket().welcome()
+    socket().welcome(25)
     const dead = socket()
 
     advance(54.9)
     assert.equal(bridge.state, "open")
-    advance(0.2)
+    advance(0.1)
 
-    assert.deepEqual(states.at(-1), ["waiting", { delay: 0.25 }])
+    assert.deepEqual(delays(), [0.25])
     assert.equal(dead.closedWith, 1000)
   })
 
-  test("ends with any message", () => {
+  test("is measured with the interval of the server", () => {
     start()
-    socket().welcome()
+    socket().welcome(5)
 
-    advance(49)
-    socket().say({ type: "heartbeat" })
-    advance(49)
-
-    assert.deepEqual(socket().sent, [])
-    assert.equal(bridge.state, "open")
-  })
-
-  test("ends with the answer to the ping", () => {
-    start()
-    socket().welcome()
-
-    advance(51)
-    socket().say({ type: "pong" })
     advance(10)
 
-    assert.deepEqual(socket().sent, [{ type: "ping" }])
-    assert.equal(bridge.state, "open")
-  })
-
-  test("is measured with the server's interval", () => {
-    start()
-    socket().welcome({ heartbeat_interval: 2 })
-
-    advance(9.1)
-
-    assert.equal(bridge.state, "waiting")
+    assert.deepEqual(socket().sent, [ping])
   })
 
   test("means nothing where the server sends no heartbeats", () => {
     start()
-    socket().welcome({ heartbeat_interval: 0 })
+    socket().welcome(0)
 
     advance(600)
 
     assert.equal(bridge.state, "open")
-    assert.deepEqual(socket().sent, [])
   })
 
-  test("after a sleep of the machine asks before it drops", () => {
+  for (const message of [{ type: "heartbeat" }, { type: "pong" }, "not JSON"]) {
+    test(`ends with ${JSON.stringify(message)}`, () => {
+      mock.method(console, "warn", () => {})
+      start()
+      socket().welcome(25)
+
+      advance(51)
+      socket().say(message)
+      advance(48)
+
+      assert.deepEqual(socket().sent, [ping])
+      assert.equal(bridge.state, "open")
+    })
+  }
+
+  test("of a sleeping machine is not a loss before the server was asked", () => {
     start()
-    socket().welcome()
+    socket().welcome(25)
 
     mock.timers.setTime(Date.now() + 3_600_000)
-    advance(5)
-    assert.deepEqual(socket().sent, [{ type: "ping" }])
+    advance(0.05)
+    assert.deepEqual(socket().sent, [ping])
     socket().say({ type: "heartbeat" })
     advance(20)
 
@@ -828,12 +716,12 @@ describe("a page that wakes up", () => {
     delete globalThis.dispatchEvent
   })
 
-  const wakings = {
+  const ways = {
     online: () => globalThis.dispatchEvent(new Event("online")),
     visible: () => document.dispatchEvent(new Event("visibilitychange")),
   }
-  for (const [name, wake] of Object.entries(wakings)) {
-    test(`(${name}) asks the server at once, and drops it after 5 seconds`, () => {
+  for (const [name, wake] of Object.entries(ways)) {
+    test(`(${name}) asks at once and waits 5 seconds for the answer`, () => {
       start()
       socket().welcome()
       advance(1)
@@ -842,22 +730,19 @@ describe("a page that wakes up", () => {
       assert.deepEqual(socket().sent, [{ type: "ping" }])
       advance(4.9)
       assert.equal(bridge.state, "open")
-      advance(0.2)
+      advance(0.1)
 
       assert.equal(bridge.state, "waiting")
     })
 
-    test(`(${name}) tries soon again where it would have waited long`, () => {
+    test(`(${name}) makes a long wait short`, () => {
       start()
-      for (let count = 0; count < 6; count += 1) {
-        socket().end()
-        advance(31)
-      }
+      for (let count = 0; count < 6; count += 1) lose()
       socket().end()
 
       wake()
 
-      assert.deepEqual(states.at(-1), ["waiting", { delay: 0.25 }])
+      assert.deepEqual(delays().slice(-2), [15, 0.25])
     })
 
     test(`(${name}) still waits as long as the server asked`, () => {
@@ -867,12 +752,12 @@ describe("a page that wakes up", () => {
       socket().end(1013)
 
       wake()
-      advance(19)
+      advance(20)
 
       assert.equal(Socket.all.length, 1)
     })
 
-    test(`(${name}) does nothing to a closed bridge`, () => {
+    test(`(${name}) leaves a closed bridge closed`, () => {
       start()
       bridge.close()
 
@@ -883,219 +768,208 @@ describe("a page that wakes up", () => {
     })
   }
 
-  test("twice asks once, and does not prolong the time for the answer", () => {
+  test("twice asks once and gives no more time for the answer", () => {
     start()
     socket().welcome()
 
-    wakings.visible()
+    ways.visible()
     advance(3)
-    wakings.online()
-    advance(2.1)
+    ways.online()
+    advance(2)
 
     assert.equal(bridge.state, "waiting")
   })
 
-  test("does not when it is hidden", () => {
+  test("does not when it becomes hidden", () => {
     start()
     socket().welcome()
     document.hidden = true
 
-    wakings.visible()
+    ways.visible()
 
     assert.deepEqual(socket().sent, [])
   })
 })
 
 describe("a gap", () => {
-  const gap = { type: "gap", channel: "a", reason: "listener_lost", since: 100, reload_window: 8 }
-
-  /** Subscribe to `a`; returns what `onGap` is called with. */
-  function watch() {
-    const onGap = recorder()
-    start()
-    bridge.subscribe("a", () => {}, { onGap })
-    socket().welcome()
-    subscribed("a")
-    return onGap
-  }
+  const gap = { type: "gap", channel: "a", since: 100, reload_window: 8 }
 
   test("is told after a random part of its window", () => {
-    const onGap = watch()
+    const onGap = recorder()
+    live({ onGap })
     chance = 0.75
 
     socket().say(gap)
     advance(5.9)
     assert.deepEqual(onGap.calls, [])
-    advance(0.2)
+    advance(0.1)
 
     assert.deepEqual(onGap.calls, [[gap]])
   })
 
-  test("and another one within the window are told once, as the first", () => {
-    const onGap = watch()
+  test("and those that follow until then are told once, as the first", () => {
+    const onGap = recorder()
+    live({ onGap })
 
     socket().say(gap)
     advance(1)
-    socket().say({ ...gap, since: 101, reason: "slow" })
+    socket().say({ ...gap, since: 101 })
     advance(60)
 
     assert.deepEqual(onGap.calls, [[gap]])
   })
 
-  test("after the window is told again", () => {
-    const onGap = watch()
+  test("after that is told again", () => {
+    const onGap = recorder()
+    live({ onGap })
 
     socket().say(gap)
-    advance(8)
+    advance(4)
     socket().say({ ...gap, since: 200 })
-    advance(8)
+    advance(4)
 
     assert.deepEqual(onGap.calls, [[gap], [{ ...gap, since: 200 }]])
   })
 
   test("is told also when the connection is lost meanwhile", () => {
-    const onGap = watch()
+    const onGap = recorder()
+    live({ onGap })
 
     socket().say(gap)
-    socket().end()
-    advance(8)
+    lose()
+    advance(4)
 
     assert.deepEqual(onGap.calls, [[gap]])
   })
 
-  test("is not told to who has left", () => {
-    const onGap = recorder()
-    start()
-    const subscription = bridge.subscribe("a", () => {}, { onGap })
-    socket().welcome()
-    subscribed("a")
+  const leavings = {
+    "left the channel": (subscription) => subscription.unsubscribe(),
+    "closed the bridge": () => bridge.close(),
+  }
+  for (const [name, leave] of Object.entries(leavings)) {
+    test(`is not told to a page that ${name}`, () => {
+      const onGap = recorder()
+      const subscription = live({ onGap })
 
-    socket().say(gap)
-    subscription.unsubscribe()
-    advance(8)
+      socket().say(gap)
+      leave(subscription)
+      advance(8)
 
-    assert.deepEqual(onGap.calls, [])
-  })
+      assert.deepEqual(onGap.calls, [])
+    })
+  }
 })
 
 describe("an error", () => {
-  /** Subscribe to `a`, which is refused; returns what `onError` is called with. */
-  function refuse(error) {
-    const onError = recorder()
+  const subscribe = { type: "subscribe", channel: "a" }
+  const error = { type: "error", channel: "a", message: "no", code: "unavailable" }
+
+  /** Subscribe to `a` and have it refused. */
+  function refuse(fields, onError = () => {}) {
     start()
-    bridge.subscribe("a", () => {}, { onError })
+    const subscription = bridge.subscribe("a", () => {}, { onError })
     socket().welcome()
-    socket().say({ type: "error", channel: "a", message: "no", ...error })
-    return onError
+    socket().say({ ...error, ...fields })
+    return subscription
   }
 
   for (const code of ["unavailable", "rate_limited", "internal"]) {
-    test(`${code} is told, and the channel asked for again after its delay`, () => {
+    test(`${code} is told, and the channel asked for again after the delay`, () => {
+      const onError = recorder()
       chance = 0
-      const onError = refuse({ code, retry_delay: 4 })
+      refuse({ code, retry_delay: 4 }, onError)
 
       advance(3.9)
-      assert.equal(socket().sent.length, 1)
-      advance(0.2)
+      assert.deepEqual(socket().sent, [subscribe])
+      advance(0.1)
 
-      const message = { type: "error", channel: "a", message: "no", code, retry_delay: 4 }
-      assert.deepEqual(onError.calls, [[message]])
-      assert.deepEqual(socket().sent[1], { type: "subscribe", channel: "a" })
+      assert.deepEqual(onError.calls, [[{ ...error, code, retry_delay: 4 }]])
+      assert.deepEqual(socket().sent, [subscribe, subscribe])
     })
   }
 
-  test("that passes is retried up to half later than it says", () => {
-    chance = 0.999
-    refuse({ code: "unavailable", retry_delay: 4 })
+  for (const [fields, part, seconds] of [
+    [{ retry_delay: 4 }, 1, 6],
+    [{}, 0, 30],
+  ]) {
+    test(`with ${JSON.stringify(fields)} waits ${seconds} s at chance ${part}`, () => {
+      chance = part
+      refuse(fields)
 
-    advance(5.9)
-    assert.equal(socket().sent.length, 1)
-    advance(0.2)
+      advance(seconds - 0.1)
+      assert.deepEqual(socket().sent, [subscribe])
+      socket().say({ type: "heartbeat" })
+      advance(0.1)
 
-    assert.equal(socket().sent.length, 2)
-  })
+      assert.deepEqual(socket().sent, [subscribe, subscribe])
+    })
+  }
 
-  test("that passes and names no delay is retried after 30 seconds", () => {
-    chance = 0
-    refuse({ code: "unavailable" })
+  test("is not retried by the timer of a former connection", () => {
+    refuse({ retry_delay: 4 })
 
-    advance(29.9)
-    assert.equal(socket().sent.length, 1)
-    advance(0.2)
-
-    assert.equal(socket().sent.length, 2)
-  })
-
-  test("that passes is not retried by a timer of a former connection", () => {
-    refuse({ code: "unavailable", retry_delay: 4 })
-
-    socket().end()
-    advance(1)
-    socket().welcome()
+    reconnect()
     advance(10)
 
-    assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "a" }])
+    assert.deepEqual(socket().sent, [subscribe])
   })
 
-  test("that passes is not retried for who has left, nor is there one to leave", () => {
-    start()
-    const subscription = bridge.subscribe("a", () => {})
-    socket().welcome()
-    socket().say({ type: "error", channel: "a", message: "no", code: "unavailable", retry_delay: 4 })
+  test("is not retried for who has left, and there is nothing to unsubscribe", () => {
+    const subscription = refuse({ retry_delay: 4 })
 
     subscription.unsubscribe()
     advance(10)
 
-    assert.deepEqual(socket().sent, [{ type: "subscribe", channel: "a" }])
+    assert.deepEqual(socket().sent, [subscribe])
   })
 
-  for (const code of ["forbidden", "bad_channel", "not_authenticated", "too_many_channels"]) {
-    test(`${code} is told and not retried, nor after a reconnect`, () => {
-      const onError = refuse({ code })
+  for (const code of ["forbidden", "bad_channel", "bad_cursor", "not_authenticated"]) {
+    test(`${code} is told and final, over a reconnect too`, () => {
+      const onError = recorder()
+      refuse({ code }, onError)
 
-      advance(60)
-      assert.equal(socket().sent.filter(({ type }) => type === "subscribe").length, 1)
+      advance(40)
+      assert.deepEqual(socket().sent, [subscribe])
       reconnect()
 
-      assert.deepEqual(onError.calls, [[{ type: "error", channel: "a", message: "no", code }]])
+      assert.deepEqual(onError.calls, [[{ ...error, code }]])
       assert.deepEqual(socket().sent, [])
     })
   }
 
-  test("that is final does not keep the page from subscribing anew", () => {
+  test("that is final lets the page subscribe anew", () => {
     refuse({ code: "forbidden" })
 
     bridge.subscribe("a", () => {})
 
-    assert.deepEqual(socket().sent[1], { type: "subscribe", channel: "a" })
+    assert.deepEqual(socket().sent, [subscribe, subscribe])
   })
 })
 
-describe("what is not a message", () => {
+describe("what is no message", () => {
   for (const text of ["not JSON", "{", ""]) {
-    test(`${JSON.stringify(text)} is ignored with a warning`, () => {
+    test(`(${JSON.stringify(text)}) is ignored with a warning`, () => {
       const warn = mock.method(console, "warn", () => {})
-      start()
-      socket().welcome()
+      live()
 
-      socket().sayText(text)
+      socket().say(text)
 
-      const warning = ["pgbridge: this is not JSON:", text]
-      assert.deepEqual(warn.mock.calls.map((call) => call.arguments), [warning])
+      const warnings = warn.mock.calls.map((call) => call.arguments)
+      assert.deepEqual(warnings, [["pgbridge: this is not JSON:", text]])
       assert.equal(bridge.state, "open")
     })
   }
 
-  for (const text of ["null", "7", "[]", "{}", '{"type":"constructor","channel":"a"}']) {
-    test(`${text} is ignored`, () => {
-      start()
-      bridge.subscribe("a", () => {})
-      socket().welcome()
+  const untyped = ["null", "7", "[]", "{}", '{"channel":"a","text":"x"}']
+  for (const text of untyped) {
+    test(`(${text}) is ignored`, () => {
+      const handler = recorder()
+      live({ handler })
 
-      socket().sayText(text)
+      socket().say(text)
 
+      assert.deepEqual(handler.calls, [])
       assert.equal(bridge.state, "open")
-      assert.equal(socket().sent.length, 1)
     })
   }
 })

@@ -55,8 +55,8 @@ class Gunicorn:
             self._environ["BRIDGE_DATABASE_URL"] = database_url
         serve = ["bridge.cli", "serve"]
         run = serve if application is None else ["gunicorn", application]
-        self._command = [sys.executable, "-m", *run, "-b", bind, "-w", str(workers)]
-        self._command += arguments
+        self.command = [sys.executable, "-m", *run, "-b", bind, "-w", str(workers)]
+        self.command += arguments
         self._log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -70,7 +70,7 @@ class Gunicorn:
         """Start it without waiting."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                self._command,
+                self.command,
                 env=self._environ,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,139 @@
+"""pgbridge publish, listen, settings, serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+from support.client import Client
+from support.gunicorn import Gunicorn
+from support.postgres import Database
+from support.waiting import wait_until
+
+Connect = Callable[..., Client]
+
+
+def pgbridge(
+    *arguments: str, input: str | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("BRIDGE_", "DATABASE_URL"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "bridge.cli", *arguments],
+        env={**clean, **environ},
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_publish_reaches_a_browser(
+    bridge: Gunicorn, shared_database: Database, channel: str, client: Connect
+) -> None:
+    subscriber = client(bridge, channel)
+    subscriber.receive()
+    url = shared_database.url
+
+    by_argument = pgbridge("publish", channel, '{"a": 1}', DATABASE_URL=url)
+    by_input = pgbridge("publish", channel, "-", input="piped", DATABASE_URL=url)
+
+    assert (by_argument.returncode, by_argument.stderr) == (0, "")
+    assert by_input.returncode == 0
+    assert subscriber.payloads(2) == [{"a": 1}, "piped"]
+
+
+def test_publish_says_what_is_wrong(shared_database: Database) -> None:
+    url = shared_database.url
+
+    too_long = pgbridge("publish", "a", "x" * 8000, BRIDGE_DATABASE_URL=url)
+    bad_name = pgbridge("publish", "x" * 64, "text", BRIDGE_DATABASE_URL=url)
+    no_url = pgbridge("publish", "a", "text")
+    nobody = pgbridge(
+        "publish", "a", "text", DATABASE_URL="postgresql://u:secret@127.0.0.1:1/x"
+    )
+
+    assert [run.returncode for run in (too_long, bad_name, no_url, nobody)] == [1] * 4
+    assert "payload string too long" in too_long.stderr
+    assert "64 bytes, at most 63 are allowed" in bad_name.stderr
+    assert "BRIDGE_DATABASE_URL is not set" in no_url.stderr
+    assert "cannot connect to postgresql://u:***@127.0.0.1:1/x" in nobody.stderr
+    assert "secret" not in nobody.stderr
+    for run in (too_long, bad_name, no_url, nobody):
+        assert "Traceback" not in run.stderr
+
+
+def test_listen_prints_lines_of_json(database: Database) -> None:
+    environ = {**os.environ, "BRIDGE_DATABASE_URL": database.url}
+    command = [sys.executable, "-m", "bridge.cli", "listen", "a", 'b"; --']
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        wait_until(
+            lambda: database.execute(
+                "SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND query LIKE 'LISTEN%%b%%'"
+            )
+        )
+        database.notify("a", "one\ntwo")
+        database.notify('b"; --', "ü")
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        code = process.wait(10)
+
+    assert [(line["channel"], line["payload"]) for line in lines] == [
+        ("a", "one\ntwo"),
+        ('b"; --', "ü"),
+    ]
+    assert code == 130
+
+
+def test_settings_shows_values_sources_and_no_secret() -> None:
+    run = pgbridge(
+        "settings",
+        DATABASE_URL="postgresql+psycopg2://u:secret@db/x",
+        BRIDGE_PUBLIC_CHANNELS="a_*, b",
+        BRIDGE_SOMETHING_ELSE="1",
+    )
+
+    assert run.returncode == 0
+    lines = run.stdout.splitlines()
+    assert "BRIDGE_DATABASE_URL=postgresql://u:***@db/x  (from DATABASE_URL)" in lines
+    assert "BRIDGE_PUBLIC_CHANNELS=a_*,b  (from BRIDGE_PUBLIC_CHANNELS)" in lines
+    assert "BRIDGE_MAX_CHANNELS=128  (default)" in lines
+    assert "BRIDGE_SOMETHING_ELSE is not a setting" in run.stderr
+    assert "secret" not in run.stdout + run.stderr
+
+
+def test_serve_reports_all_problems_at_once_and_starts_nothing() -> None:
+    run = pgbridge("serve", BRIDGE_MAX_CHANNEL="3", BRIDGE_WRITE_TIMEOUT="soon")
+
+    assert run.returncode == 1
+    assert "BRIDGE_MAX_CHANNEL is not a setting: did you mean BRIDGE_MAX_CHANNELS?" in (
+        run.stderr
+    )
+    assert "BRIDGE_WRITE_TIMEOUT='soon' is not valid" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "Booting worker" not in run.stderr
+
+
+def test_serve_warns_about_settings_that_do_nothing(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    server = gunicorn(
+        database.url,
+        arguments=("--max-requests", "10", "--graceful-timeout", "5", "--preload"),
+    ).start()
+
+    assert "max_requests does nothing under this worker class" in server.log
+    assert "keepalive does nothing" not in server.log
+    assert "graceful_timeout = 5 is too short" in server.log
+    assert "preload_app loads the application before gevent" in server.log
