@@ -1,7 +1,7 @@
 """Write what is generated: docs/settings.md and the list in gunicorn.conf.py.
 
-    make docs              writes both
-    python docs/generate.py --check    fails when they are not up to date
+make docs              writes both
+python docs/generate.py --check    fails when they are not up to date
 """
 
 from __future__ import annotations

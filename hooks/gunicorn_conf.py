@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 
-from bridge.hooks.server import on_starting, when_ready, worker_abort
-
-__all__ = ["on_starting", "when_ready", "worker_abort"]
+from bridge.hooks.server import on_starting as on_starting
+from bridge.hooks.server import when_ready as when_ready
+from bridge.hooks.server import worker_abort as worker_abort
 
 bind = ["127.0.0.1:8001"]
 workers = os.cpu_count() or 1

@@ -115,9 +115,11 @@ def test_url_names_several_channels_in_order(bridge: Gunicorn, client: Connect) 
 
     answers = [subscriber.receive() for _ in range(3)]
 
-    assert sorted(
-        (answer["type"], answer["channel"]) for answer in answers
-    ) == [("error", "bridge_x"), ("subscribed", "first"), ("subscribed", "second")]
+    assert sorted((answer["type"], answer["channel"]) for answer in answers) == [
+        ("error", "bridge_x"),
+        ("subscribed", "first"),
+        ("subscribed", "second"),
+    ]
 
 
 def test_database_that_cannot_write_a_name_says_so(

@@ -26,7 +26,9 @@ def test_more_channels_than_listeners_share_them(
     assert {answer["type"] for answer in answers} == {"subscribed"}
     assert {answer["channel"] for answer in answers} == set(channels)
 
-    database.execute("SELECT pg_notify('c' || n, n::text) FROM generate_series(0, 299) n")
+    database.execute(
+        "SELECT pg_notify('c' || n, n::text) FROM generate_series(0, 299) n"
+    )
     received = {subscriber.receive()["text"] for _ in channels}
 
     assert received == {str(number) for number in range(300)}

@@ -308,6 +308,17 @@ describe("sharing a channel", () => {
     assert.deepEqual(onSubscribed.calls, [[answer]])
   })
 
+  test("tells a newcomer nothing while the connection is lost", async () => {
+    const onSubscribed = recorder()
+    live()
+
+    lose()
+    bridge.subscribe("a", () => {}, { onSubscribed })
+    await null
+
+    assert.deepEqual(onSubscribed.calls, [])
+  })
+
   test("leaves the channel with its last handler", () => {
     const first = live()
     const second = bridge.subscribe("a", () => {})
@@ -680,9 +691,11 @@ describe("silence", () => {
 
       advance(51)
       socket().say(message)
-      advance(48)
-
+      advance(49)
       assert.deepEqual(socket().sent, [ping])
+      advance(5)
+
+      assert.deepEqual(socket().sent, [ping, ping])
       assert.equal(bridge.state, "open")
     })
   }
@@ -751,10 +764,13 @@ describe("a page that wakes up", () => {
       socket().say({ type: "bye", reason: "overloaded", reconnect_delay: 20 })
       socket().end(1013)
 
+      advance(10)
       wake()
-      advance(20)
-
+      advance(10.2)
       assert.equal(Socket.all.length, 1)
+      advance(0.05)
+
+      assert.equal(Socket.all.length, 2)
     })
 
     test(`(${name}) leaves a closed bridge closed`, () => {

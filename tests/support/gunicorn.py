@@ -142,9 +142,7 @@ class Gunicorn:
         finally:
             connection.close()
 
-    def upgrade(
-        self, path: str, **headers: str
-    ) -> tuple[int, dict[str, str], str]:
+    def upgrade(self, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
         """Try a handshake as a browser makes it, to see it refused."""
         return self.get(
             path,

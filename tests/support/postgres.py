@@ -116,9 +116,7 @@ class Database:
         return [pid for (pid,) in rows]
 
     def drop(self) -> None:
-        self._admin(
-            SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(self.name))
-        )
+        self._admin(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(self.name)))
 
     def _admin(self, statement: Any) -> None:
         with closing(psycopg2.connect(self._server_url)) as connection:
