@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test unit style types docs bench clean
+.PHONY: run test unit style types docs check-docs bench clean
 
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo
@@ -23,6 +23,9 @@ types: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python docs/generate.py
+
+check-docs: $(VENV)/dev
+	$(BIN)/python docs/generate.py --check
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/latency.py

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
+from itertools import pairwise
 
 from support.client import Client
 from support.gunicorn import Gunicorn
@@ -250,7 +251,7 @@ def _read_with_gaps(subscriber: Client, last: str) -> list[str]:
 def _holes_without_gap(seen: list[str]) -> list[tuple[str, str]]:
     return [
         (before[:8], after[:8])
-        for before, after in zip(seen, seen[1:], strict=False)
+        for before, after in pairwise(seen)
         if "gap" not in (before, after)
         and int(after.split()[0]) != int(before.split()[0]) + 1
     ]

