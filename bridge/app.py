@@ -47,9 +47,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SettingsError: with every problem at once.
     """
     if settings is None:
-        settings, _, warnings = Settings.from_environ(os.environ)
-        for warning in warnings:
-            log.warning(warning, extra={"action": "unknown_setting"})
+        settings, _, _ = Settings.from_environ(os.environ)
     policy = None
     if settings.access is not None:
         try:

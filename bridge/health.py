@@ -20,7 +20,7 @@ def readiness(runtime: Runtime) -> tuple[bool, dict[str, object]]:
     reason = None
     if runtime.draining:
         reason = "draining"
-    elif not pool.connected:
+    elif not pool.live:
         reason = "listeners: PostgreSQL is away"
     elif connections.full:
         reason = "connections: full"

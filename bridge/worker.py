@@ -167,7 +167,7 @@ class BridgeWorker(GeventWebSocketWorker):
 
     @staticmethod
     def check_config(cfg: Any, log: Any) -> None:
-        """Warn about settings of Gunicorn that do nothing, or do harm."""
+        """Warn, once and in the master, about settings that do nothing or harm."""
         for name in IGNORED_SETTINGS:
             setting = cfg.settings[name]
             if setting.get() != type(setting)().get():
@@ -177,9 +177,11 @@ class BridgeWorker(GeventWebSocketWorker):
         if cfg.reuse_port:
             log.warning("reuse_port resets connections at each reload")
         try:
-            settings, _, _ = Settings.from_environ(os.environ)
+            settings, _, warnings = Settings.from_environ(os.environ)
         except SettingsError:
             return  # The application says it better.
+        for warning in warnings:
+            log.warning(warning)
         needed = settings.drain_window + STOP_MARGIN
         if needed > cfg.graceful_timeout:
             log.warning(

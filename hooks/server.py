@@ -23,14 +23,12 @@ __all__ = ["on_starting", "when_ready", "worker_abort"]
 def on_starting(server: Any) -> None:
     """Read the settings in the master: all problems at once, before any worker."""
     try:
-        settings, _, warnings = Settings.from_environ(os.environ)
+        settings, _, _ = Settings.from_environ(os.environ)
         _ = settings.required_database_url
     except SettingsError as exc:
         for problem in exc.problems:
             server.log.error("pgbridge: %s", problem)
         sys.exit(1)
-    for warning in warnings:
-        server.log.warning("pgbridge: %s", warning)
 
 
 def when_ready(server: Any) -> None:

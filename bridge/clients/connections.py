@@ -116,11 +116,18 @@ class Connections:
         began = time.monotonic()
         for done, connection in enumerate(tuple(self._slot_of), start=1):
             if connection in self._slot_of:
-                delay = random.uniform(0, spread)
-                connection.dismiss(CloseCode.RESTART, "restart", round(delay, 2))
+                self._dismiss(connection, spread)
             gevent.sleep(max(0.0, began + window * done / total - time.monotonic()))
         until = time.monotonic() + close_timeout
         while self._slot_of and time.monotonic() < until:
+            # Handshakes that were under way; for the others it does nothing.
+            for connection in tuple(self._slot_of):
+                self._dismiss(connection, spread)
             gevent.sleep(0.02)
         for connection in tuple(self._slot_of):
             connection.abandon()
+
+    @staticmethod
+    def _dismiss(connection: Connection, spread: float) -> None:
+        delay = round(random.uniform(0, spread), 2)
+        connection.dismiss(CloseCode.RESTART, "restart", delay)

@@ -118,6 +118,7 @@ def _checked_name(value: object) -> str:
         raise BadRequest("name must be a text that is not empty")
     if len(value) > MAX_NAME_CHARACTERS:
         raise BadRequest(f"name must have at most {MAX_NAME_CHARACTERS} characters")
-    if "\x00" in value:
-        raise BadRequest("name must not contain the character U+0000")
+    # What JSON can escape and PostgreSQL cannot store.
+    if any(c == "\x00" or "\ud800" <= c <= "\udfff" for c in value):
+        raise BadRequest("name must not contain U+0000 or half a surrogate pair")
     return value

@@ -103,10 +103,11 @@ class Listener:
         self._pending: dict[str, None] = {}
         #: When each channel without subscribers is given up, soonest first.
         self._leaving: dict[str, float] = {}
-        #: True once connected, False after a failure, None before the first try.
-        self._connected: bool | None = None
-        #: Unix seconds of the last state change, for `describe`.
+        #: LIVE: its first LISTENs are in force; PENDING: before the first try.
+        self.state = State.PENDING
+        #: Unix seconds of the last change of state.
         self._changed_at = time.time()
+        #: The reason of the last loss, for the log.
         self._problem = ""
         #: Unix seconds: everything committed before then has arrived.
         self._complete_until: float | None = None
@@ -122,24 +123,13 @@ class Listener:
         """How many channels it carries."""
         return len(self._wanted)
 
-    @property
-    def connected(self) -> bool:
-        """Whether its session is there and its first LISTENs are in force."""
-        return bool(self._connected)
-
     def describe(self) -> dict[str, object]:
-        """Its state for /readyz."""
-        state = "connected" if self._connected else "connecting"
-        if self._connected is False:
-            state = "away"
-        found: dict[str, object] = {
-            "state": state,
+        """Its state for /readyz: what everybody may know."""
+        return {
+            "state": self.state.value,
             "since": round(self._changed_at, 3),
             "channels": len(self._wanted),
         }
-        if self._problem:
-            found["problem"] = self._problem
-        return found
 
     def start(self) -> None:
         """Start the greenlet."""
@@ -163,7 +153,7 @@ class Listener:
         self._wanted[channel] = None
         self._pending[channel] = None
         self._wake()
-        return State.AWAY if self._connected is False else State.PENDING
+        return State.AWAY if self.state is State.AWAY else State.PENDING
 
     def release(self, channel: str) -> None:
         """Give a channel up, unless it is wanted again within the delay."""
@@ -185,7 +175,7 @@ class Listener:
                 with closing(self._connect()) as connection:
                     self._pending = dict(self._wanted)
                     self._listen(connection)
-                    self._set_connected(True, "")
+                    self._set_state(State.LIVE, "")
                     bound = MIN_BACK_OFF
                     self._serve(connection)
                     continue
@@ -320,15 +310,15 @@ class Listener:
         # Notifications that came with the answer count as arrived.
         self._complete_until = began - CLOCK_MARGIN
 
-    def _set_connected(self, connected: bool, problem: str) -> None:
-        if connected is not self._connected:
+    def _set_state(self, state: State, problem: str) -> None:
+        if state is not self.state:
             self._changed_at = time.time()
-        self._connected, self._problem = connected, problem
+        self.state, self._problem = state, problem
 
     def _lost(self, reason: str) -> None:
         # Constant repetitions of one reason would bury everything else.
         level = logging.WARNING if reason != self._problem else logging.DEBUG
-        self._set_connected(False, reason)
+        self._set_state(State.AWAY, reason)
         log.log(
             level,
             "listener lost PostgreSQL at %s, trying again: %s",

@@ -52,10 +52,10 @@ class Pool:
             listener.join(timeout)
 
     @property
-    def connected(self) -> bool:
-        """Whether every listener has its session."""
-        return bool(self._listeners) and all(
-            listener.connected for listener in self._listeners
+    def live(self) -> bool:
+        """Whether the first listener has its session, and no other lost its own."""
+        return self._listeners[0].state is State.LIVE and all(
+            listener.state is not State.AWAY for listener in self._listeners
         )
 
     def describe(self) -> list[dict[str, object]]:
