@@ -1,15 +1,13 @@
 """LISTEN: one greenlet, one autocommit connection, `select()`.
 
-The greenlet owns the connection. Others change what is *wanted* (`add`,
-`release`) and wake it; the greenlet makes the session's LISTENs match, so that
-requests which come together go in one round trip and a request made while the
-database is away is met when it is back.
+The greenlet owns the connection. Others change the demand (`add`, `release`)
+and wake it; the greenlet makes the session's LISTENs match, so that requests
+which come together go in one round trip and a request made while the database
+is away is met when it is back.
 
-Invariants: a channel in `_listening` has its LISTEN in force on the present
-connection, and the sink knows; it leaves the set before its UNLISTEN is sent.
-A wanted channel is in `_listening` or in `_pending`.
-All calls into the sink come from this greenlet, so a channel's messages have
-one order.
+Invariants: the sink knows that a channel's LISTEN is in force exactly while
+`Demand` says so. All calls into the sink come from this greenlet, so a
+channel's messages have one order.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
+from bridge.postgres.demand import Demand
 from bridge.postgres.quoting import quote_channel
 from bridge.subscription import State
 
@@ -97,12 +96,7 @@ class Listener:
         self._sink = sink
         self._options = options
         self._on_given_up = on_given_up
-        #: Channels that should be listened to, in the order they came.
-        self._wanted: dict[str, None] = {}
-        self._listening: set[str] = set()
-        self._pending: dict[str, None] = {}
-        #: When each channel without subscribers is given up, soonest first.
-        self._leaving: dict[str, float] = {}
+        self._demand = Demand(options.unlisten_delay, time.monotonic)
         #: LIVE: its first LISTENs are in force; PENDING: before the first try.
         self.state = State.PENDING
         #: Unix seconds of the last change of state.
@@ -121,14 +115,14 @@ class Listener:
     @property
     def load(self) -> int:
         """How many channels it carries."""
-        return len(self._wanted)
+        return len(self._demand)
 
     def describe(self) -> dict[str, object]:
         """Its state for /readyz: what everybody may know."""
         return {
             "state": self.state.value,
             "since": round(self._changed_at, 3),
-            "channels": len(self._wanted),
+            "channels": len(self._demand),
         }
 
     def start(self) -> None:
@@ -147,17 +141,14 @@ class Listener:
 
     def add(self, channel: str) -> State:
         """Want a channel; returns how it stands now."""
-        self._leaving.pop(channel, None)
-        if channel in self._listening:
+        if self._demand.add(channel):
             return State.LIVE
-        self._wanted[channel] = None
-        self._pending[channel] = None
         self._wake()
         return State.AWAY if self.state is State.AWAY else State.PENDING
 
     def release(self, channel: str) -> None:
         """Give a channel up, unless it is wanted again within the delay."""
-        self._leaving[channel] = time.monotonic() + self._options.unlisten_delay
+        self._demand.release(channel)
         self._wake()
 
     def _wake(self) -> None:
@@ -173,7 +164,6 @@ class Listener:
         while not self._stopped:
             try:
                 with closing(self._connect()) as connection:
-                    self._pending = dict(self._wanted)
                     self._listen(connection)
                     self._set_state(State.LIVE, "")
                     bound = MIN_BACK_OFF
@@ -184,7 +174,7 @@ class Listener:
             except Exception:
                 log.exception("listener failed", extra={"action": "listener_failed"})
                 self._lost("internal error, see the log")
-            self._give_up(self._overdue())
+            self._give_up(self._demand.overdue())
             # Never at once: a server that accepts and fails would be hammered.
             self._sleep(MIN_BACK_OFF / 2 + random.uniform(0, bound))
             bound = min(MAX_BACK_OFF, bound * 2)
@@ -230,23 +220,20 @@ class Listener:
         return bool(batches)
 
     def _wait(self, connection: Connection, health_due: float) -> None:
-        due = health_due
-        if self._leaving:
-            due = min(due, next(iter(self._leaving.values())))
+        due = self._demand.next_due()
+        due = health_due if due is None else min(due, health_due)
         timeout = max(0.0, due - time.monotonic())
         ready, _, _ = select.select([connection, self._wake_reader], [], [], timeout)
         if self._wake_reader in ready:
             self._wake_reader.recv(4096)
 
     def _listen(self, connection: Connection) -> None:
-        for names in _slices(list(self._pending)):
+        for names in _slices(self._demand.pending()):
             # What came for an earlier LISTEN of the same names is not theirs.
             self._publish(connection)
-            for name in names:
-                self._pending.pop(name, None)
             quoted = self._quoted(connection, names)
             self._execute(connection, "LISTEN", quoted.values())
-            self._listening.update(quoted)
+            self._demand.in_force(quoted)
             self._sink.in_force(quoted)
 
     def _quoted(self, connection: Connection, names: list[str]) -> dict[str, str]:
@@ -264,34 +251,17 @@ class Listener:
         return found
 
     def _unlisten(self, connection: Connection) -> None:
-        overdue = self._overdue()
-        listening = self._quoted(
-            connection, [name for name in overdue if name in self._listening]
-        )
-        # All of them first: one that is wanted again while the statements run
-        # must be found as not listened to.
-        self._give_up(overdue)
-        for quoted in _slices(list(listening.values())):
-            self._execute(connection, "UNLISTEN", quoted)
+        for names in _slices(self._give_up(self._demand.overdue())):
+            self._execute(
+                connection, "UNLISTEN", self._quoted(connection, names).values()
+            )
 
-    def _give_up(self, names: list[str]) -> None:
-        for name in names:
-            self._wanted.pop(name, None)
-            self._pending.pop(name, None)
-            self._listening.discard(name)
+    def _give_up(self, names: list[str]) -> list[str]:
+        """Forget channels; returns those that were listened to."""
+        listening = self._demand.forget(names)
         if names:
             self._on_given_up(self, names)
-
-    def _overdue(self) -> list[str]:
-        now = time.monotonic()
-        found = []
-        for channel, due in self._leaving.items():
-            if due > now:
-                break
-            found.append(channel)
-        for channel in found:
-            del self._leaving[channel]
-        return found
+        return listening
 
     def _execute(
         self, connection: Connection, verb: str, quoted: Iterable[str]
@@ -326,8 +296,7 @@ class Listener:
             reason,
             extra={"action": "listener_lost"},
         )
-        self._listening.clear()
-        self._sink.interrupted(list(self._wanted), self._complete_until)
+        self._sink.interrupted(self._demand.lost(), self._complete_until)
 
     def _sleep(self, seconds: float) -> None:
         """Wait, but not longer than until `stop`."""
