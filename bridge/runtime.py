@@ -109,8 +109,13 @@ class Runtime:
         )
         self.connections = Connections(
             heartbeat_interval=settings.heartbeat_interval,
-            max_connections=settings.max_connections
-            or max(1, worker_connections - SPARE_CONNECTIONS),
+            max_connections=max(
+                1,
+                min(
+                    settings.max_connections or worker_connections,
+                    worker_connections - SPARE_CONNECTIONS,
+                ),
+            ),
         )
         self.websocket = WebSocketOptions(
             service=Service(
@@ -166,6 +171,15 @@ def start_all(*, workers: int, worker_connections: int) -> None:
     """Start every runtime that was created in this process."""
     for runtime in list(_created):
         runtime.start(workers=workers, worker_connections=worker_connections)
+
+
+def open_connections() -> int:
+    """Return how many clients this process has."""
+    return sum(
+        len(runtime.connections)
+        for runtime in _created
+        if runtime.connections is not None
+    )
 
 
 def drain_all(hurry: bool = False) -> None:

@@ -203,8 +203,8 @@ class Settings:
         _whole(0, 1_000_000, "connections"),
         0,
         shown="worker_connections − 100",
-        says="Clients of a worker; further ones get 503. 0: Gunicorn's "
-        "worker_connections less 100, at least 1.",
+        says="Clients of a worker; further ones get 503. 0, and at most: Gunicorn's "
+        "worker_connections less 100, which are for everything that is no client.",
     )
     max_channels: int = _setting(
         _whole(1, 100_000, "channels"),
@@ -237,6 +237,12 @@ class Settings:
         shown="262144 bytes",
         says="The kernel's send buffer of a connection; without a bound it holds "
         "megabytes more for a slow client. 0: the system's default.",
+    )
+    handshake_timeout: float = _setting(
+        _seconds(0.5, 600),
+        10.0,
+        shown="10 s",
+        says="For the head of a connection's first request, and for a TLS handshake.",
     )
     write_timeout: float = _setting(
         _seconds(1, 3600),

@@ -1,4 +1,4 @@
-"""The Gunicorn worker: gevent-websocket's, with the upgrade left to the view.
+"""The Gunicorn worker: gevent-websocket's, with a life of its own.
 
 What differs from the stock classes, and why, is docs/design.md, "The worker".
 
@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import resource
+import sys
 from typing import Any
 
 import gevent
-from gevent.pywsgi import LoggingLogAdapter, WSGIHandler
+from gevent.pywsgi import LoggingLogAdapter
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
-from geventwebsocket.handler import WebSocketHandler
-from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
 from bridge import runtime
-from bridge.clients.handshake import UPGRADE
-from bridge.clients.transport import take_over
-from bridge.clients.websocket import CLOSE_TIMEOUT, OnOpen
+from bridge.clients.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
+from bridge.clients.websocket import CLOSE_TIMEOUT
 from bridge.errors import SettingsError
 from bridge.settings import Settings
 
@@ -42,117 +40,12 @@ IGNORED_SETTINGS = (
 )
 """Gunicorn settings that do nothing under a pywsgi worker."""
 
+SPARE_FILES = 200
+"""Open files beside clients: listening sockets, PostgreSQL, logs, libraries."""
+
 STOP_MARGIN = CLOSE_TIMEOUT + 1.5
 """Seconds that a stop takes beyond the drain: the last Close frames, and the
 worker's loop, which looks once a second."""
-
-
-class BridgeHandler(PyWSGIHandler, WebSocketHandler):
-    """One HTTP connection, until it becomes a WebSocket or ends.
-
-    The order of the bases matters: Gunicorn's handler has its access log and
-    environ, gevent-websocket's would hide them.
-    """
-
-    socket: Any
-    environ: Any
-    close_connection: bool
-    #: What takes the socket over after the 101; set by the view.
-    _on_open: OnOpen | None = None
-
-    def run_application(self) -> None:
-        """Run the application first: it answers an upgrade like any request.
-
-        gevent-websocket would write the 101 before any view could refuse.
-        """
-        WSGIHandler.run_application(self)
-
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
-        if "HTTP_UPGRADE" in environ:
-            environ[UPGRADE] = self._upgrade
-        return environ
-
-    def _upgrade(self, on_open: OnOpen) -> None:
-        self._on_open = on_open
-
-    def read_requestline(self) -> str:
-        """Read the next request's first line; a drain ends the wait."""
-        self.server.idle.add(self)
-        try:
-            line: str = super().read_requestline()
-            return line
-        finally:
-            self.server.idle.discard(self)
-
-    def finalize_headers(self) -> None:
-        super().finalize_headers()
-        if self.server.draining and not self.close_connection:
-            self.response_headers.append((b"Connection", b"close"))
-            self.close_connection = True
-
-    def handle_one_response(self) -> None:
-        super().handle_one_response()
-        self.environ.pop(UPGRADE, None)  # it refers to this handler
-        on_open, self._on_open = self._on_open, None
-        # An error, also one while the 101 was written, changes the code.
-        if on_open is not None and self.code == 101:
-            self._hand_over(on_open)
-
-    def _hand_over(self, on_open: OnOpen) -> None:
-        """Give the socket up. The handler ends as if it had been closed."""
-        self.close_connection = True
-        sock, self.socket = self.socket, None
-        sock.settimeout(0.0)
-        try:
-            early = self.rfile.read1(65536)
-        except OSError:
-            early = b""
-        self.rfile.close()
-        self.environ = None
-        on_open(take_over(sock), early or b"")
-
-    def log_request(self) -> None:
-        # Gunicorn's access log cannot write a request that was not understood.
-        if self.environ is not None:
-            super().log_request()
-
-
-class BridgeServer(PyWSGIServer):
-    """The HTTP server on one listening socket."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        #: Handlers that wait for a request.
-        self.idle: set[BridgeHandler] = set()
-        self.draining = False
-
-    def start_accepting(self) -> None:
-        # The pool calls this whenever a slot becomes free.
-        if not self.draining:
-            super().start_accepting()
-
-    def drain(self) -> None:
-        """Accept nothing more and end the connections that wait for a request."""
-        self.draining = True
-        self.stop_accepting()
-        for handler in list(self.idle):
-            try:
-                handler.socket.shutdown(socket.SHUT_RD)
-            except OSError:
-                pass  # The client was first.
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
-        """Serve a TLS connection; one that was handed over stays open."""
-        tls = self.wrap_socket(client_socket, **self.ssl_args)
-        handler = self.handler_class(tls, address, self)
-        taken = False
-        try:
-            handler.handle()
-            taken = handler.code == 101
-        finally:
-            if not taken:
-                tls.close()
 
 
 class BridgeWorker(GeventWebSocketWorker):
@@ -162,6 +55,8 @@ class BridgeWorker(GeventWebSocketWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What is beyond the limit is used to refuse, see `BridgeServer`.
+        self.worker_connections = self.cfg.worker_connections + SPARE_SLOTS
         self._servers: list[BridgeServer] = []
         self._draining = False
 
@@ -190,11 +85,18 @@ class BridgeWorker(GeventWebSocketWorker):
                 cfg.graceful_timeout,
                 needed,
             )
+        _raise_file_limit(cfg.worker_connections + SPARE_SLOTS + SPARE_FILES, log)
 
     def server_class(self, *args: Any, **kwargs: Any) -> BridgeServer:
         """Make a server; Gunicorn only calls it, so it need not be a class."""
+        settings, _, _ = Settings.from_environ(os.environ)
         server = BridgeServer(
-            *args, error_log=LoggingLogAdapter(self.log, logging.WARNING), **kwargs
+            *args,
+            error_log=LoggingLogAdapter(self.log, logging.WARNING),
+            max_connections=self.cfg.worker_connections,
+            websockets=runtime.open_connections,
+            head_timeout=settings.handshake_timeout,
+            **kwargs,
         )
         self._servers.append(server)
         return server
@@ -246,3 +148,23 @@ class BridgeWorker(GeventWebSocketWorker):
             logger.handlers = list(gunicorn.handlers)
             logger.setLevel(gunicorn.level)
             logger.propagate = gunicorn.propagate
+
+
+def _raise_file_limit(needed: int, log: Any) -> None:
+    """Raise the limit of open files for the workers to come, or refuse to start.
+
+    A worker that runs out of files fails to accept, again and again, and
+    cannot reach PostgreSQL either.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        log.error(
+            "a worker may need %d open files, the limit is %d: raise it "
+            "(LimitNOFILE, ulimit -n) or lower worker_connections",
+            needed,
+            hard,
+        )
+        sys.exit(1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -95,7 +95,7 @@ def create_site() -> Flask:
     @site.errorhandler(psycopg2.OperationalError)
     def away(error: psycopg2.OperationalError) -> ResponseReturnValue:
         site.logger.warning("the database is away: %s", error)
-        return {"error": "the database is away, try again in a moment"}, 503
+        return {"error": "the database is away"}, 503
 
     return site
 

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import ssl
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
+from support.tls import context, make_certificate
 from support.waiting import wait_until
 from websockets.sync.client import connect
 
@@ -208,24 +207,16 @@ def test_message_that_came_with_the_handshake_is_answered(
 def test_websocket_works_where_gunicorn_ends_tls(
     gunicorn: Callable[..., Gunicorn], database: Database, tmp_path: Path
 ) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-        + ["-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
+    key, certificate = make_certificate(tmp_path)
     server = gunicorn(
         database.url,
         arguments=("--keyfile", str(key), "--certfile", str(certificate)),
     )
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     server.launch()
     wait_until(lambda: "listener connected" in server.log)
 
     with connect(
-        f"wss://127.0.0.1:{server.port}/ws?channel=a", ssl=context, proxy=None
+        f"wss://127.0.0.1:{server.port}/ws?channel=a", ssl=context(), proxy=None
     ) as subscriber:
         assert [json.loads(subscriber.recv())["type"] for _ in "12"] == [
             "welcome",

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,16 @@ class Gunicorn:
         self._log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, ready: bool = True) -> Gunicorn:
+    def start(
+        self, *, ready: bool = True, preexec: Callable[[], None] | None = None
+    ) -> Gunicorn:
         """Start it and wait until it answers (and is ready)."""
-        self.launch()
+        self.launch(preexec)
         wait_until(lambda: self._up(ready))
         return self
 
-    def launch(self) -> None:
-        """Start it without waiting."""
+    def launch(self, preexec: Callable[[], None] | None = None) -> None:
+        """Start it without waiting; `preexec` runs in its process first."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -76,6 +79,7 @@ class Gunicorn:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=preexec,
             )
 
     def _up(self, ready: bool) -> bool:

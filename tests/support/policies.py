@@ -22,3 +22,14 @@ class ByUserHeader:
         if channel == "raise":
             raise RuntimeError("a policy's bug")
         return identity is not None and channel == f"inbox_{identity.subject}"
+
+
+class Slow:
+    """Takes two seconds to tell who anybody is."""
+
+    def identify(self, request: Request) -> Identity | None:
+        time.sleep(2)
+        return None
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        return False

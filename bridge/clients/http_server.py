@@ -1,0 +1,303 @@
+"""The HTTP side of a connection: heads, deadlines, and the hand-over.
+
+gevent's pywsgi has no deadline for a request head or an idle connection, and
+believes in large heads. What is bounded here, and how a client is told:
+
+    a head not complete in time            408, or closed if it said nothing
+    a head of more than 32 KiB or 100 lines    431
+    an idle keep-alive connection          closed
+    a request that takes a minute in all   closed
+    a TLS handshake not finished in time   closed
+    as many connections as there is room   the longest silent one is closed,
+                                           or, if none is silent, 503
+
+Who calls this: gevent, one greenlet a connection, until it becomes a
+WebSocket (`bridge.clients.websocket`) or ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.pywsgi import WSGIHandler
+from geventwebsocket.handler import WebSocketHandler
+from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
+
+from bridge.clients.handshake import UPGRADE
+from bridge.clients.transport import take_over
+from bridge.clients.websocket import OnOpen
+
+__all__ = ["SPARE_SLOTS", "BridgeHandler", "BridgeServer"]
+
+KEEP_ALIVE_TIMEOUT = 75.0
+"""Seconds that an idle connection is kept; nginx's own default is 60."""
+
+REQUEST_TIMEOUT = 60.0
+"""Seconds for a request once its head is there, its body and answer included."""
+
+MAX_HEAD_BYTES = 32 * 1024
+
+SPARE_SLOTS = 32
+"""Room in the pool beyond worker_connections, to refuse in."""
+
+REFUSE_TIMEOUT = 2.0
+"""Seconds that a refused client has to read its 503."""
+
+
+def _answer(status: str, text: str) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    return f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+_TIMED_OUT = _answer("408 Request Timeout", "the request was not complete in time\n")
+_TOO_LARGE = _answer(
+    "431 Request Header Fields Too Large", "the request's head is too large\n"
+)
+_FULL = _answer("503 Service Unavailable", "no more connections here, try again\n")
+_FULL = _FULL.replace(b"\r\n\r\n", b"\r\nRetry-After: 5\r\n\r\n", 1)
+
+
+class HeadTimeout(OSError, ValueError):
+    """The head did not come in time.
+
+    An OSError, so that pywsgi closes in silence where nothing was said; a
+    ValueError, so that it asks for an answer where something was.
+    """
+
+
+class HeadTooLarge(ValueError):
+    """The head exceeds `MAX_HEAD_BYTES`."""
+
+
+class RequestTimeout(OSError):
+    """The request took too long; to pywsgi the client is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPIPE, "the request took too long")
+
+
+class _BoundedReader:
+    """Reads lines of a head, up to so many bytes."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, size: int = -1) -> bytes:
+        line: bytes = self._file.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise HeadTooLarge
+        return line
+
+
+class BridgeHandler(PyWSGIHandler, WebSocketHandler):
+    """One HTTP connection, until it becomes a WebSocket or ends.
+
+    The order of the bases matters: Gunicorn's handler has its access log and
+    environ, gevent-websocket's would hide them.
+    """
+
+    socket: Any
+    environ: Any
+    close_connection: bool
+    #: What takes the socket over after the 101; set by the view.
+    _on_open: OnOpen | None = None
+    #: A request has been read on this connection.
+    _served = False
+    #: When the head must be complete, monotonic seconds.
+    _head_due = 0.0
+
+    def handle(self) -> None:
+        """Serve the connection; a client that vanishes is no error."""
+        try:
+            super().handle()
+        except OSError:
+            pass
+
+    # The head.
+
+    def read_requestline(self) -> str:
+        """Read the next request's first line; a drain ends the wait."""
+        timeout = KEEP_ALIVE_TIMEOUT if self._served else self.server.head_timeout
+        self._head_due = time.monotonic() + timeout
+        self.server.silent[self] = None
+        try:
+            with gevent.Timeout(timeout, HeadTimeout):
+                line: str = super().read_requestline()
+        finally:
+            self.server.silent.pop(self, None)
+        if self._served:
+            self._head_due = time.monotonic() + self.server.head_timeout
+        self._served = True
+        return line
+
+    def read_request(self, raw_requestline: str) -> bool:
+        """Read the rest of the head, for as long as it may take."""
+        left = max(0.001, self._head_due - time.monotonic())
+        with gevent.Timeout(left, HeadTimeout):
+            return bool(super().read_request(raw_requestline))
+
+    def MessageClass(self, file: Any, *args: Any) -> Any:
+        """Parse the header lines; pywsgi's hook."""
+        return super().MessageClass(_BoundedReader(file), *args)
+
+    def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
+        if isinstance(ex, HeadTimeout):
+            return "408", _TIMED_OUT
+        if isinstance(ex, (HeadTooLarge, http.client.HTTPException)):
+            return "431", _TOO_LARGE
+        if isinstance(ex, OSError):
+            raise ex  # The client is gone; there is nobody to answer.
+        answer: tuple[str, bytes] = super()._handle_client_error(ex)
+        return answer
+
+    # The request.
+
+    def run_application(self) -> None:
+        """Run the application first: it answers an upgrade like any request.
+
+        gevent-websocket would write the 101 before any view could refuse.
+        """
+        WSGIHandler.run_application(self)
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        if "HTTP_UPGRADE" in environ:
+            environ[UPGRADE] = self._upgrade
+        return environ
+
+    def _upgrade(self, on_open: OnOpen) -> None:
+        self._on_open = on_open
+
+    def finalize_headers(self) -> None:
+        super().finalize_headers()
+        # A body may be left unread: what follows would be read as a request.
+        body = self.content_length or "HTTP_TRANSFER_ENCODING" in self.environ
+        if (self.server.draining or body) and self.code != 101:
+            if not self.close_connection:
+                self.response_headers.append((b"Connection", b"close"))
+            self.close_connection = True
+
+    def handle_one_response(self) -> None:
+        with gevent.Timeout(REQUEST_TIMEOUT, RequestTimeout):
+            super().handle_one_response()
+        self.environ.pop(UPGRADE, None)  # it refers to this handler
+        on_open, self._on_open = self._on_open, None
+        # An error, also one while the 101 was written, changes the code.
+        if on_open is not None and self.code == 101:
+            self._hand_over(on_open)
+
+    def _hand_over(self, on_open: OnOpen) -> None:
+        """Give the socket up. The handler ends as if it had been closed."""
+        self.close_connection = True
+        sock, self.socket = self.socket, None
+        sock.settimeout(0.0)
+        try:
+            early = self.rfile.read1(65536)
+        except OSError:
+            early = b""
+        self.rfile.close()
+        self.environ = None
+        on_open(take_over(sock), early or b"")
+
+    def log_request(self) -> None:
+        # Gunicorn's access log cannot write a request that was not understood.
+        if self.environ is not None:
+            super().log_request()
+
+
+class BridgeServer(PyWSGIServer):
+    """The HTTP server on one listening socket."""
+
+    def __init__(
+        self,
+        *args: Any,
+        max_connections: int,
+        websockets: Callable[[], int],
+        head_timeout: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        #: Connections that may be open in all: Gunicorn's worker_connections.
+        self._max_connections = max_connections
+        #: How many of them have become WebSockets and left the pool.
+        self._websockets = websockets
+        #: Seconds for the head of a connection's first request, and for TLS.
+        self.head_timeout = head_timeout
+        #: Handlers that wait for a request, the longest waiting first.
+        self.silent: dict[BridgeHandler, None] = {}
+        self.draining = False
+
+    def start_accepting(self) -> None:
+        # The pool calls this whenever a slot becomes free.
+        if not self.draining:
+            super().start_accepting()
+
+    def do_handle(self, sock: Any, address: Any) -> None:
+        """Serve a new connection, or make room for it, or refuse it.
+
+        The pool has `SPARE_SLOTS` more than worker_connections, so it is never
+        full, and no client, a health check least of all, hangs in the backlog.
+        """
+        used = len(self.pool) + self._websockets()
+        if used >= self._max_connections and not self._close_silent():
+            if self.pool.free_count() <= 1 or self.ssl_enabled:
+                sock.close()
+            else:
+                self.pool.spawn(self._refuse, sock)
+            return
+        super().do_handle(sock, address)
+
+    def drain(self) -> None:
+        """Accept nothing more and end the connections that wait for a request."""
+        self.draining = True
+        self.stop_accepting()
+        while self._close_silent():
+            pass
+
+    def _close_silent(self) -> bool:
+        """Close the connection that has been silent for longest."""
+        if not self.silent:
+            return False
+        handler = next(iter(self.silent))
+        del self.silent[handler]
+        try:
+            handler.socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass  # The client was first.
+        return True
+
+    @staticmethod
+    def _refuse(sock: Any) -> None:
+        """Answer 503, and wait a moment so that no reset overtakes it."""
+        try:
+            with sock, gevent.Timeout(REFUSE_TIMEOUT, OSError):
+                sock.sendall(_FULL)
+                sock.shutdown(socket.SHUT_WR)
+                while sock.recv(4096):
+                    pass
+        except OSError:
+            pass
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
+        """Serve a TLS connection; one that was handed over stays open."""
+        try:
+            # An OSError, for only then gevent closes the socket.
+            with gevent.Timeout(self.head_timeout, ssl.SSLError):
+                tls = self.wrap_socket(client_socket, **self.ssl_args)
+        except OSError:
+            return  # A port scan, or a client that does not trust us.
+        handler = self.handler_class(tls, address, self)
+        try:
+            handler.handle()
+        finally:
+            if handler.code != 101:
+                tls.close()
