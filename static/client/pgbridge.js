@@ -10,8 +10,9 @@
 
 /** @type {Readonly<Record<number, string>>} close codes to connect again after */
 export const RECONNECT = Object.freeze({
-  1001: "going_away", 1011: "internal", 1012: "restart", 1013: "overloaded", 4008: "slow",
-  4001: "token_expired", 4002: "authenticate_timeout", 4009: "heartbeat_timeout",
+  1001: "going_away", 1011: "internal", 1012: "restart", 1013: "overloaded",
+  4001: "token_expired", 4002: "authenticate_timeout", 4008: "slow",
+  4009: "heartbeat_timeout",
 })
 /** @type {Readonly<Record<number, string>>} close codes that end it; others do not */
 export const NO_RECONNECT = Object.freeze({
@@ -221,10 +222,7 @@ export function connect(url, options = {}) {
     return { unsubscribe }
   }
 
-  function close() {
-    if (state !== "closed") lost(1000, "closed by the page")
-  }
-
+  const close = () => { if (state !== "closed") lost(1000, "closed by the page") }
   globalThis.addEventListener?.("online", wake, listening)
   globalThis.document?.addEventListener("visibilitychange", wake, listening)
   open()
