@@ -17,7 +17,7 @@ from flask import Flask, Response, jsonify, request
 from bridge.access.policy import Request, load_policy
 from bridge.clients.handshake import UPGRADE, accept
 from bridge.clients.websocket import opener
-from bridge.errors import RequestRefused, SettingsError, Unavailable
+from bridge.errors import ClientError, RequestRefused, SettingsError, Unavailable
 from bridge.health import readiness
 from bridge.runtime import Runtime
 from bridge.settings import Settings
@@ -69,21 +69,28 @@ def create_app(settings: Settings | None = None) -> Flask:
         if runtime.websocket is None:
             raise RequestRefused(501, WORKER_CLASS_NEEDED)
         headers = accept(request.environ, native.SUBPROTOCOL)
-        peer = _check_origin(runtime)
-        if runtime.draining or runtime.websocket.connections.full:
+        address = _check_origin(runtime)
+        options = runtime.websocket
+        if runtime.draining or options.connections.full:
             raise _overloaded("no more connections here, try again")
+        if options.addresses.full(address):
+            raise _overloaded("no more connections from your address, try again")
+        identity = refusal = None
         try:
-            identity = runtime.gatekeeper.identify(_policy_request(peer))
+            identity = runtime.gatekeeper.identify(_policy_request(address))
         except Unavailable as exc:
             raise _overloaded(exc.message) from exc
+        except ClientError as exc:
+            refusal = exc
         channels = request.args.getlist("channel")
         request.environ[UPGRADE](
             opener(
-                runtime.websocket,
+                options,
                 channels=channels if channel is None else [channel, *channels],
                 resume="cursor" in request.args,
                 identity=identity,
-                address=peer or "-",
+                refusal=refusal,
+                address=address,
             )
         )
         return Response(status=101, headers=headers)

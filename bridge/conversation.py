@@ -9,7 +9,7 @@ Not here: bytes and sockets (clients), how access is decided (access).
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,12 +20,16 @@ from bridge.errors import (
     ClientError,
     CloseCode,
     Forbidden,
+    NotAuthenticated,
+    RateLimited,
     TokenInvalid,
     TooManyChannels,
 )
 from bridge.hub import Hub
+from bridge.limits import Bucket, Rate
 from bridge.message import (
     Authenticate,
+    Authenticated,
     Bye,
     Id,
     Ping,
@@ -41,8 +45,6 @@ from bridge.message import (
 from bridge.subscription import Codec, Outlet, State, Subscription
 
 __all__ = ["Conversation", "Identity", "Service"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +74,54 @@ class ClientCodec(Codec, Protocol):
         """The protocol's number, said in `Welcome`."""
 
 
+class Access(Protocol):
+    """Decides who a client is and what it may have. May block."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether `authenticate` can succeed."""
+
+    def authenticate(self, token: str) -> Identity:
+        """Tell whose token it is.
+
+        Raises:
+            TokenInvalid, TokenExpired: it is no good.
+            Unavailable: nobody can say now.
+        """
+
+    def is_public(self, channel: str) -> bool:
+        """Tell whether everybody may have the channel. Does not block."""
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        """Tell whether a client may have the channel.
+
+        Raises:
+            Unavailable: nobody can say now.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What all conversations of a worker share.
 
     Attributes:
-        may_subscribe: asks the policy; may block; raises `Unavailable`.
+        access: asks the policy.
         heartbeat_interval: seconds between two heartbeats.
         max_channels: subscriptions of one client.
+        subscribe_rate: subscribes of one client.
         max_errors: mistakes of one client before it is sent away; 0: any number.
+        authenticate_timeout: seconds that the channels of a URL wait for a token.
+        clock: monotonic seconds.
     """
 
     hub: Hub
-    may_subscribe: Callable[[Identity | None, str], bool]
+    access: Access
     heartbeat_interval: float
     max_channels: int
+    subscribe_rate: Rate
     max_errors: int
+    authenticate_timeout: float
+    clock: Callable[[], float] = time.monotonic
 
 
 class Conversation:
@@ -95,15 +129,20 @@ class Conversation:
 
     Args:
         close: ends the connection with a close code and a reason.
+        set_alarm: have `alarm` called once, after so many seconds; replaces the
+            one that was set before.
     """
 
     __slots__ = (
+        "_bucket",
         "_close",
         "_codec",
         "_errors",
         "_outlet",
         "_service",
+        "_set_alarm",
         "_subscriptions",
+        "_waiting",
         "ended",
         "identity",
     )
@@ -116,15 +155,21 @@ class Conversation:
         codec: ClientCodec,
         outlet: Outlet,
         close: Callable[[CloseCode, str], None],
+        set_alarm: Callable[[float], None],
     ) -> None:
         self._service = service
         self.identity = identity
         self._codec = codec
         self._outlet = outlet
         self._close = close
+        self._set_alarm = set_alarm
         self._subscriptions: dict[str, Subscription] = {}
         #: Requests that could not be carried out.
         self._errors = 0
+        #: What is left of the subscribe rate; None before the first one.
+        self._bucket: Bucket | None = None
+        #: Subscriptions of the URL that wait for a token; None: none do.
+        self._waiting: list[Subscribe] | None = None
         #: Nothing is read, written or subscribed any more.
         self.ended = False
 
@@ -143,10 +188,43 @@ class Conversation:
                 authenticated=self.identity is not None,
             )
         )
+        self._watch_expiry()
+        access = self._service.access
         for channel in channels:
             if self.ended:
                 return
-            self._answer(Subscribe(channel, resume=resume))
+            request = Subscribe(channel, resume=resume)
+            # A browser has no other way to send a token than after this.
+            if (
+                self.identity is None
+                and access.takes_tokens
+                and not access.is_public(channel)
+            ):
+                if self._waiting is None:
+                    self._waiting = []
+                    self._set_alarm(self._service.authenticate_timeout)
+                self._waiting.append(request)
+            else:
+                self._answer(request)
+
+    def refuse(self, error: ClientError) -> None:
+        """Say why this client is not let in, and close.
+
+        A browser cannot read the status of a refused handshake.
+        """
+        self._tell(error_message(error, id=None, channel=None))
+        self._close(error.close_code, error.message)
+
+    def alarm(self) -> None:
+        """The time set with `set_alarm` is over."""
+        if self.ended:
+            return
+        if self._waiting is not None:
+            self.bye("authenticate_timeout", 0)
+            self._close(CloseCode.AUTHENTICATE_TIMEOUT, "no token came in time")
+        else:
+            self.bye("token_expired", 0)
+            self._close(CloseCode.TOKEN_EXPIRED, "the token has expired")
 
     def receive(self, text: str) -> None:
         """Handle one message of the client."""
@@ -182,8 +260,7 @@ class Conversation:
                     channel = request.channel
                     self._unsubscribe(request)
                 case Authenticate():
-                    # No policy that takes tokens exists yet.
-                    raise TokenInvalid("this server takes no tokens")
+                    self._authenticate(request)
                 case Ping():
                     self._tell(Pong(request.id))
         except ClientError as error:
@@ -197,11 +274,15 @@ class Conversation:
                 raise BadMessage(f"channel {channel!r} is being subscribed to")
             present.confirm(request.id)
             return
+        self._check_rate()
         if present is None and len(self._subscriptions) >= self._service.max_channels:
             raise TooManyChannels(
                 f"at most {self._service.max_channels} channels a connection"
             )
-        if not self._service.may_subscribe(self.identity, channel):
+        access = self._service.access
+        if not access.may_subscribe(self.identity, channel):
+            if self.identity is None and access.takes_tokens:
+                raise NotAuthenticated(f"channel {channel!r} needs a token")
             raise Forbidden(f"channel {channel!r} is not open to you")
         # The policy may have taken seconds, and the client may have left.
         if self.ended:
@@ -226,6 +307,57 @@ class Conversation:
         if subscription is not None:
             self._service.hub.unsubscribe(subscription)
         self._tell(Unsubscribed(request.channel, "requested", id=request.id))
+
+    def _check_rate(self) -> None:
+        rate, now = self._service.subscribe_rate, self._service.clock()
+        if self._bucket is None:
+            self._bucket = Bucket(rate, now)
+        delay = self._bucket.take(rate, now)
+        if delay:
+            raise RateLimited(
+                f"at most {rate.per_second:g} subscribes a second",
+                retry_delay=round(delay + 0.001, 3),
+            )
+
+    def _authenticate(self, request: Authenticate) -> None:
+        identity = self._service.access.authenticate(request.token)
+        if self.ended:
+            return
+        if self.identity is not None and identity.subject != self.identity.subject:
+            raise TokenInvalid("the token is another subject's")
+        self.identity = identity
+        expires_in = self._watch_expiry()
+        self._tell(Authenticated(request.id, expires_in))
+        self._ask_again()
+        waiting, self._waiting = self._waiting, None
+        for subscribe in waiting or ():
+            if not self.ended:
+                self._answer(subscribe)
+
+    def _watch_expiry(self) -> float | None:
+        """Close when the identity expires; returns the seconds until then."""
+        if self.identity is None or self.identity.expires_at is None:
+            return None
+        expires_in = max(0.0, self.identity.expires_at - time.time())
+        self._set_alarm(expires_in)
+        return round(expires_in, 3)
+
+    def _ask_again(self) -> None:
+        """A new token may allow less: ask the policy about every channel."""
+        for channel, subscription in list(self._subscriptions.items()):
+            error: ClientError | None = None
+            try:
+                allowed = self._service.access.may_subscribe(self.identity, channel)
+            except ClientError as exc:
+                allowed, error = False, exc
+            if allowed or self._subscriptions.get(channel) is not subscription:
+                continue
+            del self._subscriptions[channel]
+            self._service.hub.unsubscribe(subscription)
+            if error is None:
+                self._tell(Unsubscribed(channel, "revoked"))
+            else:
+                self._refuse(error, id=None, channel=channel)
 
     def _refuse(
         self, error: ClientError, *, id: Id | None, channel: str | None = None

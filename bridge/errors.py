@@ -5,8 +5,8 @@
     ├── ProtocolViolation        a peer's bytes break RFC 6455
     ├── ClientError              a client's request is answered with ``error``
     │   ├── BadMessage  UnknownType  BadChannel
-    │   ├── Forbidden  TokenInvalid
-    │   └── TooManyChannels  Unavailable
+    │   ├── Forbidden  NotAuthenticated  TokenInvalid  TokenExpired
+    │   └── TooManyChannels  RateLimited  Unavailable
     ├── RequestRefused           an HTTP request is refused before the 101
     └── DatabaseError            PostgreSQL is away, late or said no
 
@@ -28,9 +28,12 @@ __all__ = [
     "CloseCode",
     "DatabaseError",
     "Forbidden",
+    "NotAuthenticated",
     "ProtocolViolation",
+    "RateLimited",
     "RequestRefused",
     "SettingsError",
+    "TokenExpired",
     "TokenInvalid",
     "TooManyChannels",
     "Unavailable",
@@ -173,10 +176,27 @@ class Forbidden(ClientError):
     http_status = 403
 
 
+class NotAuthenticated(ClientError):
+    """The channel is open to nobody who has not said who they are."""
+
+    code = "not_authenticated"
+    close_code = CloseCode.NOT_AUTHENTICATED
+    http_status = 401
+
+
 class TokenInvalid(ClientError):
     """The token says nothing that this server believes."""
 
     code = "token_invalid"
+    close_code = CloseCode.NOT_AUTHENTICATED
+    http_status = 401
+
+
+class TokenExpired(ClientError):
+    """The token was good once; a fresh one is needed."""
+
+    code = "token_expired"
+    close_code = CloseCode.TOKEN_EXPIRED
     http_status = 401
 
 
@@ -184,6 +204,12 @@ class TooManyChannels(ClientError):
     """The connection has as many subscriptions as it may have."""
 
     code = "too_many_channels"
+
+
+class RateLimited(ClientError):
+    """Too many requests in too short a time."""
+
+    code = "rate_limited"
 
 
 class Unavailable(ClientError):

@@ -12,6 +12,7 @@ from bridge.errors import ClientError
 
 __all__ = [
     "Authenticate",
+    "Authenticated",
     "Batch",
     "Bye",
     "Error",
@@ -92,6 +93,18 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A token was accepted.
+
+    Attributes:
+        expires_in: seconds; None: it does not expire.
+    """
+
+    id: Id | None = None
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribed:
     channel: str
     durable: bool
@@ -165,6 +178,7 @@ def error_message(error: ClientError, *, id: Id | None, channel: str | None) -> 
 
 ServerMessage = (
     Welcome
+    | Authenticated
     | Subscribed
     | Unsubscribed
     | Interrupted

@@ -24,6 +24,7 @@ from bridge.clients.outlet import OutletOptions
 from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
 from bridge.conversation import Service
 from bridge.hub import Hub
+from bridge.limits import Addresses, Rate
 from bridge.postgres.address import Address
 from bridge.postgres.listener import ListenerOptions
 from bridge.postgres.pool import Pool
@@ -38,6 +39,9 @@ makes every NOTIFY of the whole cluster a little slower."""
 
 SPARE_CONNECTIONS = 100
 """Room that is left for /healthz and the like when clients fill a worker."""
+
+SUBSCRIBE_BURST = 256
+"""Subscribes of one client at once: twice the channels that it may have."""
 
 STOP_TIMEOUT = 1.0
 """Seconds for closing the sessions on PostgreSQL."""
@@ -120,12 +124,17 @@ class Runtime:
         self.websocket = WebSocketOptions(
             service=Service(
                 hub=hub,
-                may_subscribe=self.gatekeeper.may_subscribe,
+                access=self.gatekeeper,
                 heartbeat_interval=settings.heartbeat_interval,
                 max_channels=settings.max_channels,
+                subscribe_rate=Rate(
+                    settings.max_subscribes_per_second, SUBSCRIBE_BURST
+                ),
                 max_errors=settings.max_errors,
+                authenticate_timeout=settings.authenticate_timeout,
             ),
             connections=self.connections,
+            addresses=Addresses(settings.max_connections_per_address),
             outlet=OutletOptions(settings.backlog_bytes, settings.write_timeout),
             max_message_bytes=settings.max_message_bytes,
             send_buffer_bytes=settings.send_buffer_bytes,

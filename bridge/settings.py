@@ -29,17 +29,21 @@ Parse = Callable[[str], Any]
 # Parsers: from text to value; ValueError says what is expected.
 
 
-def _seconds(low: float, high: float) -> Parse:
+def _number(low: float, high: float, what: str) -> Parse:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError("a number of seconds is expected") from None
+            raise ValueError(f"a number of {what} is expected") from None
         if not low <= value <= high:
-            raise ValueError(f"{low:g} to {high:g} seconds are allowed")
+            raise ValueError(f"{low:g} to {high:g} {what} are allowed")
         return value
 
     return parse
+
+
+def _seconds(low: float, high: float) -> Parse:
+    return _number(low, high, "seconds")
 
 
 def _whole(low: int, high: int, what: str) -> Parse:
@@ -160,6 +164,26 @@ class Settings:
         says="Dotted path of the policy that decides about every other channel. "
         "Empty: they are closed.",
     )
+    token_keys_file: str | None = _setting(
+        str,
+        None,
+        shown="–",
+        says="For the signed-token policy: a JSON file with the keys (docs/access.md).",
+    )
+    token_audience: str | None = _setting(
+        str,
+        None,
+        shown="–",
+        says="For the signed-token policy: the `aud` that a token must have. "
+        "Not set: a token must have none.",
+    )
+    token_cookie: str | None = _setting(
+        str,
+        None,
+        shown="–",
+        says="For the signed-token policy: the cookie that carries the token. "
+        "Not set: only the Authorization header and `authenticate` do.",
+    )
     access_timeout: float = _setting(
         _seconds(0.1, 60),
         5.0,
@@ -212,6 +236,21 @@ class Settings:
         shown="128",
         says="Channels of one client.",
     )
+    max_connections_per_address: int = _setting(
+        _whole(0, 1_000_000, "connections"),
+        0,
+        shown="0",
+        says="Clients of a worker from one IPv4 address or one IPv6 /64; further "
+        "ones get 503. 0: any number. Behind a proxy it needs "
+        "BRIDGE_TRUSTED_PROXIES.",
+    )
+    max_subscribes_per_second: float = _setting(
+        _number(0, 1_000_000, "subscribes"),
+        50.0,
+        shown="50",
+        says="Subscribes of one client, after a burst of 256; further ones are "
+        "answered `rate_limited`. 0: any number.",
+    )
     max_errors: int = _setting(
         _whole(0, 1_000_000, "errors"),
         20,
@@ -243,6 +282,12 @@ class Settings:
         10.0,
         shown="10 s",
         says="For the head of a connection's first request, and for a TLS handshake.",
+    )
+    authenticate_timeout: float = _setting(
+        _seconds(0.1, 600),
+        10.0,
+        shown="10 s",
+        says="How long a client whose channels need a token may take to send it.",
     )
     write_timeout: float = _setting(
         _seconds(1, 3600),

@@ -54,4 +54,5 @@ def when_ready(server: Any) -> None:
 
 def worker_abort(worker: Any) -> None:
     """Gunicorn gave a frozen worker up: log what each greenlet was doing."""
-    worker.log.error("pgbridge: worker was frozen:\n%s", "\n".join(format_run_info()))
+    stacks = format_run_info()  # type: ignore[func-returns-value]  # a list of lines
+    worker.log.error("pgbridge: worker was frozen:\n%s", "\n".join(stacks or ()))

@@ -13,16 +13,23 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import gevent
 from gevent.threadpool import ThreadPool
 
 from bridge.channels import Patterns
 from bridge.conversation import Identity
-from bridge.errors import Unavailable
+from bridge.errors import ClientError, TokenInvalid, Unavailable
 
-__all__ = ["Gatekeeper", "Identity", "Policy", "Request", "load_policy"]
+__all__ = [
+    "Gatekeeper",
+    "Identity",
+    "Policy",
+    "Request",
+    "TokenPolicy",
+    "load_policy",
+]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +72,13 @@ class Policy(Protocol):
 
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
         """Tell whether that client may have a channel."""
+
+
+class TokenPolicy(Policy, Protocol):
+    """A policy that also takes a token from a client that is connected."""
+
+    def authenticate(self, token: str) -> Identity:
+        """Tell whose token it is. Raises `TokenInvalid` or `TokenExpired`."""
 
 
 def load_policy(path: str) -> Policy:
@@ -120,6 +134,7 @@ class Gatekeeper:
         """Tell who a client is.
 
         Raises:
+            TokenInvalid, TokenExpired: it brought a token that is no good.
             Unavailable: the policy failed or did not answer in time.
         """
         policy = self._policy
@@ -129,13 +144,34 @@ class Gatekeeper:
             "identify", lambda: policy.identify(request), (Identity, type(None))
         )
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the policy takes tokens after the handshake."""
+        return hasattr(self._policy, "authenticate")
+
+    def authenticate(self, token: str) -> Identity:
+        """Tell whose token it is.
+
+        Raises:
+            TokenInvalid, TokenExpired: it is no good.
+            Unavailable: the policy failed or did not answer in time.
+        """
+        if not self.takes_tokens:
+            raise TokenInvalid("this server takes no tokens")
+        policy = cast(TokenPolicy, self._policy)
+        return self._ask("authenticate", lambda: policy.authenticate(token), Identity)
+
+    def is_public(self, channel: str) -> bool:
+        """Tell whether everybody may have a channel."""
+        return self._public.match(channel)
+
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
         """Tell whether a client may have a channel.
 
         Raises:
             Unavailable: the policy failed or did not answer in time.
         """
-        if self._public.match(channel):
+        if self.is_public(channel):
             return True
         policy = self._policy
         allowed = policy is not None and self._ask(
@@ -162,6 +198,8 @@ class Gatekeeper:
             if not isinstance(answer, expected):
                 raise TypeError(f"{question} returned {answer!r}")
             return answer
+        except ClientError:
+            raise  # The policy's own word about the client.
         except gevent.Timeout:
             log.warning(
                 "access policy: %s did not answer within %g s (BRIDGE_ACCESS_TIMEOUT)",

@@ -26,7 +26,8 @@ import gevent
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import Outlet, OutletOptions, Transport
 from bridge.conversation import Conversation, Identity, Service
-from bridge.errors import CloseCode
+from bridge.errors import ClientError, CloseCode
+from bridge.limits import Addresses
 from bridge.message import Heartbeat
 from bridge.wire import frames, native
 
@@ -63,6 +64,7 @@ class WebSocketOptions:
 
     service: Service
     connections: Connections
+    addresses: Addresses
     outlet: OutletOptions
     max_message_bytes: int
     send_buffer_bytes: int
@@ -74,6 +76,7 @@ def opener(
     channels: Sequence[str],
     resume: bool,
     identity: Identity | None,
+    refusal: ClientError | None,
     address: str,
 ) -> OnOpen:
     """Return what takes the socket over once the 101 is written.
@@ -81,7 +84,8 @@ def opener(
     Args:
         channels: those of the URL.
         resume: the client had them before.
-        address: the client's, for the log.
+        refusal: why the client is told to leave at once; None: it may stay.
+        address: the client's; "" when unknown.
     """
 
     def open(transport: Transport, early: bytes) -> None:
@@ -89,7 +93,10 @@ def opener(
         if size:
             transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         connection = WebSocketConnection(options, transport, identity, address)
-        connection.open(channels, resume, early)
+        if refusal is not None:
+            connection.refuse(refusal)
+        else:
+            connection.open(channels, resume, early)
 
     return open
 
@@ -99,6 +106,7 @@ class WebSocketConnection:
 
     __slots__ = (
         "_address",
+        "_alarm",
         "_closing",
         "_conversation",
         "_decoder",
@@ -130,7 +138,10 @@ class WebSocketConnection:
             codec=native,
             outlet=self._outlet,
             close=self.close,
+            set_alarm=self._set_alarm,
         )
+        #: The timer that the conversation has set; None: none.
+        self._alarm: Any = None
         #: Heartbeats since the peer was last heard.
         self._silent = 0
         #: The timer that ends the wait for the peer's Close; None before ours.
@@ -138,10 +149,19 @@ class WebSocketConnection:
         self._ended = False
         self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
         options.connections.add(self)
+        options.addresses.add(address)
+
+    def refuse(self, error: ClientError) -> None:
+        """Say why the client must leave; called instead of `open`."""
+        self._conversation.refuse(error)
+        if not self._ended:
+            self._watcher.start(self._readable)
 
     def open(self, channels: Sequence[str], resume: bool, early: bytes) -> None:
         """Begin the conversation; called once, in the handshake's greenlet."""
-        log.info("subscriber %s opened", self._address, extra={"action": "opened"})
+        log.info(
+            "subscriber %s opened", self._address or "-", extra={"action": "opened"}
+        )
         self._guard(partial(self._conversation.open, channels, resume=resume))
         if not self._ended:
             self._take(self._decoder.feed(early) if early else [])
@@ -202,10 +222,17 @@ class WebSocketConnection:
         except Exception:
             log.exception(
                 "conversation with %s failed",
-                self._address,
+                self._address or "-",
                 extra={"action": "conversation_failed"},
             )
             self.close(CloseCode.INTERNAL, "internal error")
+
+    def _set_alarm(self, seconds: float) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm.close()
+        self._alarm = gevent.get_hub().loop.timer(seconds)
+        self._alarm.start(self._conversation.alarm)
 
     # Ending.
 
@@ -260,7 +287,7 @@ class WebSocketConnection:
             gevent.spawn(
                 log.warning,
                 "subscriber %s dropped: it does not read what it is sent",
-                self._address,
+                self._address or "-",
                 extra={"action": "dropped_slow"},
             )
         self._end()
@@ -275,9 +302,11 @@ class WebSocketConnection:
         self._outlet.stop()
         self._watcher.stop()
         self._watcher.close()
-        if self._closing is not None:
-            self._closing.stop()
-            self._closing.close()
+        self._options.addresses.remove(self._address)
+        for timer in (self._closing, self._alarm):
+            if timer is not None:
+                timer.stop()
+                timer.close()
         try:
             self._transport.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -286,7 +315,7 @@ class WebSocketConnection:
         gevent.spawn(
             log.info,
             "subscriber %s closed after %.1f s",
-            self._address,
+            self._address or "-",
             time.monotonic() - self._opened_at,
             extra={"action": "closed"},
         )

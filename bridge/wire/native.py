@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from bridge.errors import BadMessage, UnknownType
 from bridge.message import (
     Authenticate,
+    Authenticated,
     Batch,
     Bye,
     Error,
@@ -48,6 +49,7 @@ MAX_NESTING = 100
 MAX_ID_CHARACTERS = 64
 
 _TYPES: dict[type[Any], str] = {
+    Authenticated: "authenticated",
     Bye: "bye",
     Error: "error",
     Gap: "gap",

@@ -14,6 +14,7 @@ import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
+from support.raw import raw_websocket
 from support.tls import context, make_certificate
 from support.waiting import wait_until
 from websockets.sync.client import connect
@@ -58,7 +59,7 @@ def test_clients_that_never_answer_the_close_do_not_hold_the_worker(
     gunicorn: Callable[..., Gunicorn], database: Database
 ) -> None:
     server = gunicorn(database.url).start()
-    deaf = _raw_websocket(server)
+    deaf = raw_websocket(server)
 
     began = time.monotonic()
     code = server.stop()
@@ -121,7 +122,7 @@ def test_heartbeats_come_as_text_and_as_ping(
     gunicorn: Callable[..., Gunicorn], database: Database
 ) -> None:
     server = gunicorn(database.url, heartbeat_interval=0.5).start()
-    raw = _raw_websocket(server)
+    raw = raw_websocket(server)
 
     seen = b""
     while seen.count(b"heartbeat") < 2 or b"\x89\x00" not in seen:
@@ -137,7 +138,7 @@ def test_peer_that_answers_no_ping_is_closed_and_others_are_not(
     server = gunicorn(database.url, heartbeat_interval=0.5).start()
     alive = client(server, "a")
     alive.receive()
-    raw = _raw_websocket(server)
+    raw = raw_websocket(server)
 
     seen = b""
     while part := raw.recv(65536):
@@ -155,7 +156,7 @@ def test_reader_that_stopped_is_dropped_in_the_end(
     server = gunicorn(
         database.url, write_timeout=1, backlog_bytes=65536, send_buffer_bytes=8192
     ).start()
-    raw = _raw_websocket(server, "/ws?channel=a", receive_buffer=4096)
+    raw = raw_websocket(server, "/ws?channel=a", receive_buffer=4096)
     other = client(server, "a")
     other.receive()
 
@@ -176,7 +177,7 @@ def test_clients_that_vanish_leave_nothing_behind(
     (worker,) = server.workers
     files = len(os.listdir(f"/proc/{worker}/fd"))
     for number in range(50):
-        raw = _raw_websocket(server, f"/ws?channel=c{number}")
+        raw = raw_websocket(server, f"/ws?channel=c{number}")
         if number % 2:  # a reset instead of an end
             linger = b"\x01\0\0\0\0\0\0\0"
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -195,7 +196,7 @@ def test_message_that_came_with_the_handshake_is_answered(
     ping = b'{"type":"ping","id":1}'
     frame = bytes((0x81, 0x80 | len(ping))) + b"\0\0\0\0" + ping
 
-    raw = _raw_websocket(server, early=frame)
+    raw = raw_websocket(server, early=frame)
 
     seen = b""
     while b"pong" not in seen:
@@ -230,26 +231,3 @@ def test_websocket_works_where_gunicorn_ends_tls(
     assert received == payloads
     assert server.stop() == 0
     assert "Traceback" not in server.log
-
-
-def _raw_websocket(
-    server: Gunicorn,
-    path: str = "/ws",
-    receive_buffer: int | None = None,
-    early: bytes = b"",
-) -> socket.socket:
-    """Open a WebSocket that answers nothing by itself."""
-    sock = server.connect()
-    if receive_buffer is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        + early
-    )
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return sock
