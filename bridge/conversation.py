@@ -26,6 +26,7 @@ from bridge.errors import (
     TooManyChannels,
 )
 from bridge.hub import Hub
+from bridge.identity import Access, Identity
 from bridge.limits import Bucket, Rate
 from bridge.message import (
     Authenticate,
@@ -44,22 +45,7 @@ from bridge.message import (
 )
 from bridge.subscription import Codec, Outlet, State, Subscription
 
-__all__ = ["Conversation", "Identity", "Service"]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a client is, as the policy said.
-
-    Attributes:
-        subject: whose it is, for example a user's id.
-        expires_at: Unix seconds; None: does not expire.
-        claims: whatever the policy wants to know again later.
-    """
-
-    subject: str
-    expires_at: float | None = None
-    claims: object = None
+__all__ = ["Conversation", "Service"]
 
 
 class ClientCodec(Codec, Protocol):
@@ -72,32 +58,6 @@ class ClientCodec(Codec, Protocol):
     @property
     def PROTOCOL(self) -> int:
         """The protocol's number, said in `Welcome`."""
-
-
-class Access(Protocol):
-    """Decides who a client is and what it may have. May block."""
-
-    @property
-    def takes_tokens(self) -> bool:
-        """Whether `authenticate` can succeed."""
-
-    def authenticate(self, token: str) -> Identity:
-        """Tell whose token it is.
-
-        Raises:
-            TokenInvalid, TokenExpired: it is no good.
-            Unavailable: nobody can say now.
-        """
-
-    def is_public(self, channel: str) -> bool:
-        """Tell whether everybody may have the channel. Does not block."""
-
-    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
-        """Tell whether a client may have the channel.
-
-        Raises:
-            Unavailable: nobody can say now.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,13 @@ gunicorn.conf.py are generated from here.
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from bridge import parsers as parse
 from bridge.errors import SettingsError
+from bridge.parsers import Parse
 
 __all__ = ["PREFIX", "Settings", "describe"]
 
@@ -23,90 +23,9 @@ PREFIX = "BRIDGE_"
 _TESTS = "BRIDGE_TEST_"
 """Variables of the test suite; not looked at."""
 
-Parse = Callable[[str], Any]
-
-
-# Parsers: from text to value; ValueError says what is expected.
-
-
-def _number(low: float, high: float, what: str) -> Parse:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(f"a number of {what} is expected") from None
-        if not low <= value <= high:
-            raise ValueError(f"{low:g} to {high:g} {what} are allowed")
-        return value
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Parse:
-    return _number(low, high, "seconds")
-
-
-def _whole(low: int, high: int, what: str) -> Parse:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text):
-            raise ValueError(f"a whole number of {what} is expected")
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError(f"{low} to {high} {what} are allowed")
-        return value
-
-    return parse
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    for origin in _names(text):
-        if origin != "null" and not re.fullmatch(r"https?://[^/?#\s*]+", origin):
-            raise ValueError(
-                f"{origin!r} is no origin: 'https://host' or 'https://host:port', "
-                "without a path or '*', is expected"
-            )
-    return tuple(origin.lower() for origin in _names(text))
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    for host in _names(text):
-        if re.search(r"[/:*\s]", host) and not host.startswith("["):
-            raise ValueError(f"{host!r} is no host name without port")
-    return tuple(host.lower().strip("[]") for host in _names(text))
-
-
-def _proxies(text: str) -> tuple[str, ...]:
-    for entry in _names(text):
-        if entry != "unix":
-            try:
-                ipaddress.ip_network(entry)
-            except ValueError as exc:
-                raise ValueError(f"{exc}; a network or 'unix' is expected") from None
-    return _names(text)
-
-
-def _dotted_path(text: str) -> str:
-    if not re.fullmatch(r"[^\W\d][\w.]*[.:]\w+", text):
-        raise ValueError("a dotted path like 'package.module.name' is expected")
-    return text
-
-
-def _url(text: str) -> str:
-    # SQLAlchemy and Django write their driver into the scheme.
-    url = re.sub(r"^postgres(?:ql)?\+\w+://", "postgresql://", text.strip())
-    url = re.sub(r"^postgis://", "postgresql://", url)
-    scheme = re.match(r"^(\w[\w+.-]*)://", url)
-    if scheme and scheme[1] not in ("postgresql", "postgres"):
-        raise ValueError(f"'postgresql://' is expected, not {scheme[1] + '://'!r}")
-    return url
-
 
 def _setting(
-    parse: Parse,
+    parser: Parse,
     default: Any,
     *,
     shown: str,
@@ -122,7 +41,7 @@ def _setting(
         also: a second variable, used when the first is not set.
     """
     metadata = {
-        "parse": parse,
+        "parse": parser,
         "shown": shown,
         "says": says,
         "also": also,
@@ -136,7 +55,7 @@ class Settings:
     """The effective settings of a process."""
 
     database_url: str | None = _setting(
-        _url,
+        parse.database_url,
         None,
         shown="–",
         says="Where PostgreSQL is: a libpq URL or connection string. Listening "
@@ -151,14 +70,14 @@ class Settings:
         says="A file that holds the password alone; read anew at each connection.",
     )
     public_channels: tuple[str, ...] = _setting(
-        _names,
+        parse.names,
         (),
         shown="empty",
         says="Channel patterns open to everybody, separated by commas; `*` stands "
         "for any run of characters. Empty: none is.",
     )
     access: str | None = _setting(
-        _dotted_path,
+        parse.dotted_path,
         None,
         shown="empty",
         says="Dotted path of the policy that decides about every other channel. "
@@ -185,59 +104,59 @@ class Settings:
         "Not set: only the Authorization header and `authenticate` do.",
     )
     access_timeout: float = _setting(
-        _seconds(0.1, 60),
+        parse.seconds(0.1, 60),
         5.0,
         shown="5 s",
         says="How long the policy may take for one answer.",
     )
     access_threads: int = _setting(
-        _whole(1, 100, "threads"),
+        parse.whole(1, 100, "threads"),
         4,
         shown="4",
         says="Native threads of a worker that run the policy.",
     )
     max_access_checks: int = _setting(
-        _whole(1, 10_000, "checks"),
+        parse.whole(1, 10_000, "checks"),
         64,
         shown="64",
         says="Questions to the policy that may wait in a worker; further ones are "
         "answered `unavailable`.",
     )
     allowed_origins: tuple[str, ...] = _setting(
-        _origins,
+        parse.origins,
         (),
         shown="empty",
         says="Origins of pages that may connect beside those of the site itself, "
         "separated by commas. Empty: only the site's own.",
     )
     allowed_hosts: tuple[str, ...] = _setting(
-        _hosts,
+        parse.hosts,
         (),
         shown="empty",
         says="Names that the Host header may carry, against DNS rebinding. Empty: any.",
     )
     trusted_proxies: tuple[str, ...] = _setting(
-        _proxies,
+        parse.proxies,
         (),
         shown="empty",
         says="Networks, and `unix` for the Unix socket, whose X-Forwarded-For and "
         "X-Forwarded-Proto are believed. Empty: none.",
     )
     max_connections: int = _setting(
-        _whole(0, 1_000_000, "connections"),
+        parse.whole(0, 1_000_000, "connections"),
         0,
         shown="worker_connections − 100",
         says="Clients of a worker; further ones get 503. 0, and at most: Gunicorn's "
         "worker_connections less 100, which are for everything that is no client.",
     )
     max_channels: int = _setting(
-        _whole(1, 100_000, "channels"),
+        parse.whole(1, 100_000, "channels"),
         128,
         shown="128",
         says="Channels of one client.",
     )
     max_connections_per_address: int = _setting(
-        _whole(0, 1_000_000, "connections"),
+        parse.whole(0, 1_000_000, "connections"),
         0,
         shown="0",
         says="Clients of a worker from one IPv4 address or one IPv6 /64; further "
@@ -245,99 +164,99 @@ class Settings:
         "BRIDGE_TRUSTED_PROXIES.",
     )
     max_subscribes_per_second: float = _setting(
-        _number(0, 1_000_000, "subscribes"),
+        parse.number(0, 1_000_000, "subscribes"),
         50.0,
         shown="50",
         says="Subscribes of one client, after a burst of 256; further ones are "
         "answered `rate_limited`. 0: any number.",
     )
     max_errors: int = _setting(
-        _whole(0, 1_000_000, "errors"),
+        parse.whole(0, 1_000_000, "errors"),
         20,
         shown="20",
         says="Mistakes of one client before it is closed with 4500. 0: any number.",
     )
     max_message_bytes: int = _setting(
-        _whole(1024, 1 << 24, "bytes"),
+        parse.whole(1024, 1 << 24, "bytes"),
         64 * 1024,
         shown="65536 bytes",
         says="Largest message taken from a client.",
     )
     backlog_bytes: int = _setting(
-        _whole(16 * 1024, 1 << 30, "bytes"),
+        parse.whole(16 * 1024, 1 << 30, "bytes"),
         1024 * 1024,
         shown="1048576 bytes",
         says="What is kept for a client that does not keep up; beyond it "
         "notifications are dropped and a `gap` is told.",
     )
     send_buffer_bytes: int = _setting(
-        _whole(0, 1 << 30, "bytes"),
+        parse.whole(0, 1 << 30, "bytes"),
         256 * 1024,
         shown="262144 bytes",
         says="The kernel's send buffer of a connection; without a bound it holds "
         "megabytes more for a slow client. 0: the system's default.",
     )
     handshake_timeout: float = _setting(
-        _seconds(0.5, 600),
+        parse.seconds(0.5, 600),
         10.0,
         shown="10 s",
         says="For the head of a connection's first request, and for a TLS handshake.",
     )
     authenticate_timeout: float = _setting(
-        _seconds(0.1, 600),
+        parse.seconds(0.1, 600),
         10.0,
         shown="10 s",
         says="How long a client whose channels need a token may take to send it.",
     )
     write_timeout: float = _setting(
-        _seconds(1, 3600),
+        parse.seconds(1, 3600),
         30.0,
         shown="30 s",
         says="A client that takes no byte for so long while something waits for "
         "it is dropped.",
     )
     heartbeat_interval: float = _setting(
-        _seconds(0.5, 3600),
+        parse.seconds(0.5, 3600),
         25.0,
         shown="25 s",
         says="Between two heartbeats to a client; below the idle time-outs of "
         "proxies, which are often 30 or 60 s.",
     )
     drain_window: float = _setting(
-        _seconds(0, 3600),
+        parse.seconds(0, 3600),
         20.0,
         shown="20 s",
         says="Over which a stopping worker closes its clients, 200 a second or "
         "faster. At most graceful_timeout less 4 s.",
     )
     max_listeners: int = _setting(
-        _whole(0, 100, "sessions"),
+        parse.whole(0, 100, "sessions"),
         0,
         shown="max(1, 8 // workers)",
         says="Sessions of a worker that LISTEN. Each one that listens makes every "
         "NOTIFY of the cluster slower. 0: 8 shared by the host's workers.",
     )
     max_listen_channels: int = _setting(
-        _whole(1, 1_000_000, "channels"),
+        parse.whole(1, 1_000_000, "channels"),
         10_000,
         shown="10000",
         says="Channels that a worker listens to; further ones are answered "
         "`unavailable`.",
     )
     unlisten_delay: float = _setting(
-        _seconds(0, 3600),
+        parse.seconds(0, 3600),
         30.0,
         shown="30 s",
         says="From the last subscriber's leaving to UNLISTEN.",
     )
     health_interval: float = _setting(
-        _seconds(0.1, 3600),
+        parse.seconds(0.1, 3600),
         5.0,
         shown="5 s",
         says="Between two round trips on a session that listens.",
     )
     health_timeout: float = _setting(
-        _seconds(0.1, 3600),
+        parse.seconds(0.1, 3600),
         5.0,
         shown="5 s",
         says="Within which PostgreSQL must answer a round trip, or a connection "

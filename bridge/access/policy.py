@@ -19,8 +19,8 @@ import gevent
 from gevent.threadpool import ThreadPool
 
 from bridge.channels import Patterns
-from bridge.conversation import Identity
 from bridge.errors import ClientError, TokenInvalid, Unavailable
+from bridge.identity import Identity
 
 __all__ = [
     "Gatekeeper",

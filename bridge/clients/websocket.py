@@ -25,8 +25,9 @@ import gevent
 
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import Outlet, OutletOptions, Transport
-from bridge.conversation import Conversation, Identity, Service
+from bridge.conversation import Conversation, Service
 from bridge.errors import ClientError, CloseCode
+from bridge.identity import Identity
 from bridge.limits import Addresses
 from bridge.message import Heartbeat
 from bridge.wire import frames, native

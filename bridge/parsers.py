@@ -1,0 +1,113 @@
+"""From the text of a variable to a value: one parser for each kind of setting.
+
+A parser raises ValueError, whose text says what is expected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "Parse",
+    "database_url",
+    "dotted_path",
+    "hosts",
+    "names",
+    "number",
+    "origins",
+    "proxies",
+    "seconds",
+    "whole",
+]
+
+Parse = Callable[[str], Any]
+
+
+def number(low: float, high: float, what: str) -> Parse:
+    """Parse a number in a range."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"a number of {what} is expected") from None
+        if not low <= value <= high:
+            raise ValueError(f"{low:g} to {high:g} {what} are allowed")
+        return value
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Parse:
+    """Parse a duration in seconds."""
+    return number(low, high, "seconds")
+
+
+def whole(low: int, high: int, what: str) -> Parse:
+    """Parse a whole number in a range."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text):
+            raise ValueError(f"a whole number of {what} is expected")
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(f"{low} to {high} {what} are allowed")
+        return value
+
+    return parse
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse names separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Parse origins of pages, separated by commas."""
+    for origin in names(text):
+        if origin != "null" and not re.fullmatch(r"https?://[^/?#\s*]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: 'https://host' or 'https://host:port', "
+                "without a path or '*', is expected"
+            )
+    return tuple(origin.lower() for origin in names(text))
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Parse host names without ports, separated by commas."""
+    for host in names(text):
+        if re.search(r"[/:*\s]", host) and not host.startswith("["):
+            raise ValueError(f"{host!r} is no host name without port")
+    return tuple(host.lower().strip("[]") for host in names(text))
+
+
+def proxies(text: str) -> tuple[str, ...]:
+    """Parse networks, and ``unix``, separated by commas."""
+    for entry in names(text):
+        if entry != "unix":
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError as exc:
+                raise ValueError(f"{exc}; a network or 'unix' is expected") from None
+    return names(text)
+
+
+def dotted_path(text: str) -> str:
+    """Check that a text can name something to import."""
+    if not re.fullmatch(r"[^\W\d][\w.]*[.:]\w+", text):
+        raise ValueError("a dotted path like 'package.module.name' is expected")
+    return text
+
+
+def database_url(text: str) -> str:
+    """Check a database URL and strip another library's driver from it."""
+    # SQLAlchemy and Django write their driver into the scheme.
+    url = re.sub(r"^postgres(?:ql)?\+\w+://", "postgresql://", text.strip())
+    url = re.sub(r"^postgis://", "postgresql://", url)
+    scheme = re.match(r"^(\w[\w+.-]*)://", url)
+    if scheme and scheme[1] not in ("postgresql", "postgres"):
+        raise ValueError(f"'postgresql://' is expected, not {scheme[1] + '://'!r}")
+    return url

@@ -1,0 +1,1051 @@
+"""One client, over a real hub and the native codec: requests and answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from bridge.conversation import Conversation, Service
+from bridge.identity import Identity
+from bridge.errors import (
+    BadChannel,
+    ClientError,
+    CloseCode,
+    TokenExpired,
+    TokenInvalid,
+    Unavailable,
+)
+from bridge.hub import Hub
+from bridge.limits import Rate
+from bridge.message import Batch
+from bridge.subscription import State
+from bridge.wire import native
+from unit.doubles import Demand, RecordingOutlet
+
+NO_LIMIT = Rate(per_second=0, burst=1)
+
+
+def _everybody(identity: Identity | None, channel: str) -> bool:
+    return True
+
+
+class Gate:
+    """Decides about access.
+
+    Args:
+        tokens: what each token is worth; None: no tokens are taken.
+    """
+
+    def __init__(
+        self,
+        may_subscribe: Callable[[Identity | None, str], bool],
+        tokens: Mapping[str, Identity | ClientError] | None,
+    ) -> None:
+        self.may_subscribe = may_subscribe
+        self.takes_tokens = tokens is not None
+        self._tokens = tokens or {}
+        #: Called when a token is asked about.
+        self.on_token: Callable[[], None] | None = None
+
+    def is_public(self, channel: str) -> bool:
+        return channel.startswith("public")
+
+    def authenticate(self, token: str) -> Identity:
+        if self.on_token is not None:
+            self.on_token()
+        found = self._tokens.get(token, TokenInvalid("this server takes no tokens"))
+        if isinstance(found, ClientError):
+            raise found
+        return found
+
+
+class Talk:
+    """A conversation with all that it needs; `closed` is how it was closed.
+
+    Args:
+        may_subscribe: the policy.
+        tokens: what each token is worth; None: no tokens are taken.
+        state: how channels stand when they are first wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        may_subscribe: Callable[[Identity | None, str], bool] = _everybody,
+        tokens: Mapping[str, Identity | ClientError] | None = None,
+        state: State = State.LIVE,
+        identity: Identity | None = None,
+        max_channels: int = 3,
+        max_errors: int = 20,
+        subscribe_rate: Rate = NO_LIMIT,
+    ) -> None:
+        self.demand = Demand(state)
+        self.hub = Hub(
+            want=self.demand.want,
+            unwant=self.demand.unwant,
+            pause=lambda: None,
+            clock=lambda: 0.0,
+        )
+        self.outlet = RecordingOutlet()
+        self.gate = Gate(may_subscribe, tokens)
+        #: Monotonic seconds.
+        self.now = 1000.0
+        #: After how many seconds each alarm was to come.
+        self.alarms: list[float] = []
+        self.closed: list[tuple[CloseCode, str]] = []
+        self.conversation = Conversation(
+            Service(
+                hub=self.hub,
+                access=self.gate,
+                heartbeat_interval=25.0,
+                max_channels=max_channels,
+                subscribe_rate=subscribe_rate,
+                max_errors=max_errors,
+                authenticate_timeout=10.0,
+                clock=lambda: self.now,
+            ),
+            identity=identity,
+            codec=native,
+            outlet=self.outlet,
+            close=self._close,
+            set_alarm=self.alarms.append,
+        )
+
+    def _close(self, code: CloseCode, reason: str) -> None:
+        self.closed.append((code, reason))
+        # As every connection does.
+        self.conversation.end()
+
+    def say(self, type: str, **fields: Any) -> list[dict[str, Any]]:
+        """Send a request; return what the client is told from then on."""
+        return self.say_text(json.dumps({"type": type, **fields}))
+
+    def say_text(self, text: str) -> list[dict[str, Any]]:
+        self.outlet.take()
+        self.conversation.receive(text)
+        return self.outlet.messages
+
+    def publish(self, channel: str, *payloads: str) -> None:
+        self.hub.publish(Batch(channel, payloads))
+
+
+def subscribed(channel: str, **id: Any) -> dict[str, Any]:
+    return {
+        "type": "subscribed",
+        "channel": channel,
+        "durable": False,
+        "resumed": False,
+        **id,
+    }
+
+
+def error(code: str, message: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "error", "code": code, "message": message, **fields}
+
+
+WELCOME = {
+    "type": "welcome",
+    "protocol": 1,
+    "heartbeat_interval": 25.0,
+    "max_channels": 3,
+    "authenticated": False,
+}
+NOT_KEPT = {"type": "gap", "channel": "a", "reason": "not_kept", "reload_window": 1.0}
+
+
+# Opening.
+
+
+def test_first_message_is_the_welcome() -> None:
+    talk = Talk()
+
+    talk.conversation.open([])
+
+    assert talk.outlet.messages == [WELCOME]
+
+
+def test_welcome_says_whether_the_client_is_known() -> None:
+    talk = Talk(identity=Identity("ada"))
+
+    talk.conversation.open([])
+
+    assert talk.outlet.messages == [WELCOME | {"authenticated": True}]
+
+
+def test_channels_of_the_url_are_subscribed_to_in_order() -> None:
+    talk = Talk()
+
+    talk.conversation.open(["b", "a"])
+
+    assert talk.outlet.messages == [WELCOME, subscribed("b"), subscribed("a")]
+    assert talk.conversation.channels == ["b", "a"]
+
+
+def test_channels_of_the_url_are_resumed_together() -> None:
+    talk = Talk()
+
+    talk.conversation.open(["a"], resume=True)
+
+    assert talk.outlet.messages == [WELCOME, subscribed("a"), NOT_KEPT]
+
+
+def test_channel_of_the_url_that_is_refused_does_not_stop_the_others() -> None:
+    talk = Talk(may_subscribe=lambda identity, channel: channel != "a")
+
+    talk.conversation.open(["a", "b"])
+
+    assert talk.outlet.messages == [
+        WELCOME,
+        error("forbidden", "channel 'a' is not open to you", channel="a"),
+        subscribed("b"),
+    ]
+
+
+def test_channels_of_the_url_stop_when_the_client_is_sent_away() -> None:
+    asked: list[str] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append(channel)
+        return True
+
+    talk = Talk(may_subscribe=policy, max_errors=2)
+
+    talk.conversation.open(["a*", "b*", "c"])
+
+    assert [message["type"] for message in talk.outlet.messages] == [
+        "welcome",
+        "error",
+        "error",
+    ]
+    assert (asked, talk.demand.calls) == ([], [])
+
+
+# Subscribing.
+
+
+def test_subscribe_is_answered_with_its_id() -> None:
+    talk = Talk()
+
+    assert talk.say("subscribe", channel="a", id=1) == [subscribed("a", id=1)]
+
+
+def test_what_is_published_afterwards_follows_the_answer() -> None:
+    talk = Talk()
+    talk.publish("a", "before")
+    told = talk.say("subscribe", channel="a")
+    talk.publish("a", "[1]", "two")
+
+    assert told == [subscribed("a")]
+    assert talk.outlet.messages == [
+        subscribed("a"),
+        {"type": "notification", "channel": "a", "data": [1]},
+        {"type": "notification", "channel": "a", "text": "two"},
+    ]
+
+
+def test_subscribe_is_answered_only_when_the_channel_is_in_force() -> None:
+    talk = Talk(state=State.PENDING)
+
+    before = talk.say("subscribe", channel="a", id=1)
+    talk.hub.in_force(["a"])
+
+    assert before == []
+    assert talk.outlet.messages == [subscribed("a", id=1)]
+
+
+def test_subscribe_while_the_source_is_away_is_interrupted_then_answered() -> None:
+    talk = Talk(state=State.AWAY)
+
+    before = talk.say("subscribe", channel="a", id=1)
+    talk.hub.in_force(["a"])
+
+    interrupted = {"type": "interrupted", "channel": "a", "reason": "listener_lost"}
+    assert before == [interrupted]
+    assert talk.outlet.messages == [interrupted, subscribed("a", id=1)]
+
+
+@pytest.mark.parametrize("fields", [{"resume": True}, {"cursor": "c"}])
+def test_client_that_had_the_channel_before_is_told_that_nothing_was_kept(
+    fields: dict[str, Any],
+) -> None:
+    talk = Talk()
+
+    assert talk.say("subscribe", channel="a", **fields) == [subscribed("a"), NOT_KEPT]
+
+
+def test_second_subscribe_is_answered_and_subscribes_once() -> None:
+    talk = Talk()
+    talk.say("subscribe", channel="a", id=1)
+
+    again = talk.say("subscribe", channel="a", id=2)
+    talk.publish("a", "1")
+
+    assert again == [subscribed("a", id=2)]
+    assert talk.outlet.messages[1:] == [
+        {"type": "notification", "channel": "a", "text": "1"}
+    ]
+    assert talk.hub.subscriptions == 1
+
+
+def test_second_subscribe_before_the_first_is_answered_is_an_error() -> None:
+    talk = Talk(state=State.PENDING)
+    talk.say("subscribe", channel="a", id=1)
+
+    again = talk.say("subscribe", channel="a", id=2)
+    talk.hub.in_force(["a"])
+
+    refused = error(
+        "bad_message", "channel 'a' is being subscribed to", id=2, channel="a"
+    )
+    assert again == [refused]
+    assert talk.outlet.messages == [refused, subscribed("a", id=1)]
+
+
+def test_bad_channel_is_refused_with_id_and_channel() -> None:
+    talk = Talk()
+
+    assert talk.say("subscribe", channel="a*", id="x") == [
+        error(
+            "bad_channel",
+            "channel 'a*' is not valid: '*' is kept for patterns",
+            id="x",
+            channel="a*",
+        )
+    ]
+    assert talk.demand.calls == []
+
+
+def test_bad_channel_is_refused_before_the_policy_is_asked() -> None:
+    asked: list[str] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append(channel)
+        return True
+
+    Talk(may_subscribe=policy).say("subscribe", channel="bridge_journal")
+
+    assert asked == []
+
+
+def test_channel_that_cannot_be_listened_to_now_is_refused_for_now() -> None:
+    talk = Talk()
+    talk.demand.error = Unavailable("too many channels here", retry_delay=30.0)
+
+    refused = talk.say("subscribe", channel="a", id=1)
+    talk.demand.error = None
+    again = talk.say("subscribe", channel="a", id=2)
+
+    assert refused == [
+        error(
+            "unavailable",
+            "too many channels here",
+            id=1,
+            channel="a",
+            retry_delay=30.0,
+        )
+    ]
+    assert again == [subscribed("a", id=2)]
+
+
+def test_channel_that_could_not_be_had_takes_no_place() -> None:
+    talk = Talk(max_channels=1)
+    talk.demand.error = Unavailable("not now")
+    talk.say("subscribe", channel="a")
+    talk.demand.error = None
+
+    assert talk.conversation.channels == []
+    assert talk.say("subscribe", channel="b") == [subscribed("b")]
+
+
+def test_channel_that_postgresql_refuses_can_be_asked_for_again() -> None:
+    talk = Talk(state=State.PENDING, max_channels=1)
+    talk.say("subscribe", channel="a", id=1)
+    talk.hub.refuse("a", BadChannel("the database cannot write it"))
+    refused = talk.outlet.messages
+    talk.demand.state = State.LIVE
+
+    again = talk.say("subscribe", channel="a", id=2)
+
+    assert refused == [
+        error("bad_channel", "the database cannot write it", id=1, channel="a")
+    ]
+    assert again == [subscribed("a", id=2)]
+
+
+# Limits.
+
+
+def test_one_channel_too_many_is_refused() -> None:
+    talk = Talk(max_channels=2)
+    talk.conversation.open(["a", "b"])
+
+    assert talk.say("subscribe", channel="c", id=1) == [
+        error(
+            "too_many_channels",
+            "at most 2 channels a connection",
+            id=1,
+            channel="c",
+        )
+    ]
+    assert talk.conversation.channels == ["a", "b"]
+
+
+def test_channel_that_one_has_is_never_too_many() -> None:
+    talk = Talk(max_channels=1)
+    talk.conversation.open(["a"])
+
+    assert talk.say("subscribe", channel="a") == [subscribed("a")]
+
+
+def test_channel_that_was_left_makes_room() -> None:
+    talk = Talk(max_channels=1)
+    talk.conversation.open(["a"])
+    talk.say("unsubscribe", channel="a")
+
+    assert talk.say("subscribe", channel="b") == [subscribed("b")]
+
+
+def test_too_many_errors_end_the_connection_after_the_last_answer() -> None:
+    talk = Talk(max_errors=3)
+    first = talk.say("nonsense")
+    second = talk.say("subscribe", channel="")
+    before = list(talk.closed)
+
+    third = talk.say_text("not JSON")
+
+    assert [m["code"] for m in first + second] == ["unknown_type", "bad_channel"]
+    assert before == []
+    assert third == [error("bad_message", "the message is not JSON")]
+    assert talk.closed == [(CloseCode.TOO_MANY_ERRORS, "too many errors")]
+
+
+def test_any_number_of_errors_is_allowed_when_the_limit_is_0() -> None:
+    talk = Talk(max_errors=0)
+
+    for _ in range(100):
+        talk.say("nonsense")
+
+    assert talk.closed == []
+    assert talk.say("ping") == [{"type": "pong"}]
+
+
+def test_what_is_not_the_clients_fault_does_not_count_as_an_error() -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        raise Unavailable("not now", retry_delay=5.0)
+
+    talk = Talk(may_subscribe=policy, max_errors=1)
+
+    for _ in range(10):
+        talk.say("subscribe", channel="a")
+
+    assert talk.closed == []
+
+
+# The policy.
+
+
+def test_policy_is_asked_with_identity_and_channel() -> None:
+    asked: list[tuple[Identity | None, str]] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append((identity, channel))
+        return True
+
+    ada = Identity("ada")
+    talk = Talk(may_subscribe=policy, identity=ada)
+
+    talk.say("subscribe", channel="a")
+
+    assert asked == [(ada, "a")]
+
+
+def test_channel_that_is_not_open_is_forbidden() -> None:
+    talk = Talk(may_subscribe=lambda identity, channel: False)
+
+    assert talk.say("subscribe", channel="a", id=1) == [
+        error("forbidden", "channel 'a' is not open to you", id=1, channel="a")
+    ]
+    assert talk.demand.calls == []
+
+
+def test_policy_that_cannot_answer_is_unavailable_for_now() -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        raise Unavailable("access cannot be checked now", retry_delay=5.0)
+
+    assert Talk(may_subscribe=policy).say("subscribe", channel="a", id=1) == [
+        error(
+            "unavailable",
+            "access cannot be checked now",
+            id=1,
+            channel="a",
+            retry_delay=5.0,
+        )
+    ]
+
+
+def test_policy_is_not_asked_again_about_a_channel_that_one_has() -> None:
+    asked: list[str] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append(channel)
+        return True
+
+    talk = Talk(may_subscribe=policy)
+    talk.say("subscribe", channel="a")
+    talk.say("subscribe", channel="a")
+
+    assert asked == ["a"]
+
+
+@pytest.mark.parametrize("answer", [True, False, Unavailable("not now")])
+def test_client_that_leaves_while_the_policy_thinks_gets_nothing(
+    answer: bool | Unavailable,
+) -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        talk.conversation.end()
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    talk = Talk(may_subscribe=policy, max_errors=1)
+
+    told = talk.say("subscribe", channel="a")
+
+    assert told == []
+    assert talk.closed == []
+    assert talk.demand.calls == []
+
+
+# Leaving a channel.
+
+
+def test_unsubscribe_is_the_last_word_about_a_channel() -> None:
+    talk = Talk()
+    talk.conversation.open(["a"])
+
+    told = talk.say("unsubscribe", channel="a", id=1)
+    talk.publish("a", "late")
+
+    unsubscribed = {
+        "type": "unsubscribed",
+        "channel": "a",
+        "reason": "requested",
+        "id": 1,
+    }
+    assert told == [unsubscribed]
+    assert talk.outlet.messages == [unsubscribed]
+    assert talk.demand.calls == [("want", "a"), ("unwant", "a")]
+
+
+def test_unsubscribe_from_a_channel_one_does_not_have_is_answered() -> None:
+    talk = Talk()
+
+    assert talk.say("unsubscribe", channel="a") == [
+        {"type": "unsubscribed", "channel": "a", "reason": "requested"}
+    ]
+    assert talk.demand.calls == []
+
+
+def test_unsubscribe_before_the_channel_is_in_force_cancels_the_subscribe() -> None:
+    talk = Talk(state=State.PENDING)
+    talk.say("subscribe", channel="a", id=1)
+
+    talk.say("unsubscribe", channel="a", id=2)
+    talk.hub.in_force(["a"])
+
+    assert talk.outlet.messages == [
+        {"type": "unsubscribed", "channel": "a", "reason": "requested", "id": 2}
+    ]
+
+
+def test_unsubscribe_after_a_refusal_is_answered() -> None:
+    talk = Talk(state=State.PENDING)
+    talk.say("subscribe", channel="a")
+    talk.hub.refuse("a", BadChannel("no"))
+
+    assert talk.say("unsubscribe", channel="a") == [
+        {"type": "unsubscribed", "channel": "a", "reason": "requested"}
+    ]
+
+
+# Other requests.
+
+
+def test_ping_is_answered_with_its_id() -> None:
+    assert Talk().say("ping", id="x") == [{"type": "pong", "id": "x"}]
+
+
+def test_token_is_refused_where_none_are_taken() -> None:
+    assert Talk().say("authenticate", token="s3cret", id=1) == [
+        error("token_invalid", "this server takes no tokens", id=1)
+    ]
+
+
+def test_unreadable_request_is_refused_with_its_id() -> None:
+    assert Talk().say("subscribe", id=5) == [
+        error("bad_message", "'channel' must be a string", id=5)
+    ]
+
+
+def test_requests_are_answered_in_the_order_they_came() -> None:
+    talk = Talk()
+
+    for id in range(5):
+        talk.conversation.receive(json.dumps({"type": "ping", "id": id}))
+
+    assert talk.outlet.messages == [{"type": "pong", "id": id} for id in range(5)]
+
+
+# Tokens.
+
+ADA = Identity("ada")
+
+
+def ada_for(seconds: float) -> Identity:
+    return Identity("ada", expires_at=time.time() + seconds)
+
+
+def _known_only(identity: Identity | None, channel: str) -> bool:
+    return identity is not None
+
+
+def test_token_makes_the_client_known() -> None:
+    talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
+
+    told = talk.say("authenticate", token="good", id=1)
+
+    assert told == [{"type": "authenticated", "id": 1}]
+    assert talk.conversation.identity is ADA
+    assert talk.alarms == []
+
+
+def test_token_that_expires_says_in_how_many_seconds() -> None:
+    talk = Talk(tokens={"good": ada_for(60)})
+
+    [told] = talk.say("authenticate", token="good")
+
+    [alarm] = talk.alarms
+    assert 59 < alarm <= 60
+    assert told == {"type": "authenticated", "expires_in": round(alarm, 3)}
+
+
+def test_token_that_has_just_expired_has_no_time_left() -> None:
+    talk = Talk(tokens={"late": ada_for(-5)})
+
+    assert talk.say("authenticate", token="late") == [
+        {"type": "authenticated", "expires_in": 0.0}
+    ]
+    assert talk.alarms == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [
+        (TokenInvalid("its signature is wrong"), "token_invalid"),
+        (TokenExpired("it was good until noon"), "token_expired"),
+    ],
+)
+def test_token_that_is_no_good_is_a_mistake(refused: ClientError, code: str) -> None:
+    talk = Talk(tokens={"bad": refused}, max_errors=1)
+
+    told = talk.say("authenticate", token="bad", id=1)
+
+    assert told == [error(code, refused.message, id=1)]
+    assert talk.conversation.identity is None
+    assert talk.closed == [(CloseCode.TOO_MANY_ERRORS, "too many errors")]
+
+
+def test_token_that_cannot_be_checked_is_no_mistake() -> None:
+    talk = Talk(tokens={"good": Unavailable("not now", retry_delay=5.0)}, max_errors=1)
+
+    assert talk.say("authenticate", token="good") == [
+        error("unavailable", "not now", retry_delay=5.0)
+    ]
+    assert talk.closed == []
+
+
+def test_token_of_the_same_subject_renews() -> None:
+    talk = Talk(identity=ada_for(5), tokens={"new": ada_for(60)})
+    talk.conversation.open([])
+
+    talk.say("authenticate", token="new")
+
+    first, second = talk.alarms
+    assert 4 < first <= 5
+    assert 59 < second <= 60
+
+
+def test_token_of_another_subject_is_refused() -> None:
+    talk = Talk(identity=ADA, tokens={"bobs": Identity("bob")})
+
+    assert talk.say("authenticate", token="bobs", id=1) == [
+        error("token_invalid", "the token is another subject's", id=1)
+    ]
+    assert talk.conversation.identity is ADA
+
+
+def test_new_token_is_asked_about_every_channel() -> None:
+    asked: list[tuple[Identity | None, str]] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append((identity, channel))
+        return True
+
+    old, new = ada_for(5), ada_for(60)
+    talk = Talk(identity=old, tokens={"new": new}, may_subscribe=policy)
+    talk.conversation.open(["a", "b"])
+    asked.clear()
+
+    told = talk.say("authenticate", token="new")
+
+    assert asked == [(new, "a"), (new, "b")]
+    assert [message["type"] for message in told] == ["authenticated"]
+    assert talk.conversation.channels == ["a", "b"]
+
+
+def test_channel_that_a_new_token_does_not_open_is_revoked() -> None:
+    new = Identity("ada", claims="a")
+    talk = Talk(
+        identity=ADA,
+        tokens={"less": new},
+        may_subscribe=lambda identity, channel: identity is ADA or channel == "a",
+    )
+    talk.conversation.open(["a", "b"])
+
+    told = talk.say("authenticate", token="less")
+    talk.publish("b", "secret")
+
+    assert told == [
+        {"type": "authenticated"},
+        {"type": "unsubscribed", "channel": "b", "reason": "revoked"},
+    ]
+    assert talk.outlet.messages == told
+    assert talk.conversation.channels == ["a"]
+    assert talk.demand.calls[-1] == ("unwant", "b")
+    # It is no mistake of the client's.
+    assert talk.closed == []
+
+
+def test_channel_that_cannot_be_checked_now_is_taken_away() -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        raise Unavailable("not now", retry_delay=5.0)
+
+    talk = Talk(identity=ADA, tokens={"new": ADA})
+    talk.conversation.open(["a"])
+    talk.gate.may_subscribe = policy
+
+    told = talk.say("authenticate", token="new")
+
+    assert told == [
+        {"type": "authenticated"},
+        error("unavailable", "not now", channel="a", retry_delay=5.0),
+    ]
+    assert talk.demand.calls == [("want", "a"), ("unwant", "a")]
+
+
+def test_client_that_leaves_while_its_token_is_checked_gets_nothing() -> None:
+    talk = Talk(tokens={"good": ada_for(60)})
+    talk.gate.on_token = talk.conversation.end
+
+    assert talk.say("authenticate", token="good") == []
+    assert talk.conversation.identity is None
+    assert talk.alarms == []
+
+
+def test_client_that_leaves_while_its_channels_are_checked_gets_nothing() -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        talk.conversation.end()
+        return False
+
+    talk = Talk(identity=ADA, tokens={"new": ADA})
+    talk.conversation.open(["a", "b"])
+    talk.gate.may_subscribe = policy
+
+    assert talk.say("authenticate", token="new") == [{"type": "authenticated"}]
+    assert talk.hub.subscriptions == 0
+
+
+def test_channel_that_needs_a_token_says_so() -> None:
+    talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
+
+    refused = talk.say("subscribe", channel="a", id=1)
+    talk.say("authenticate", token="good")
+
+    assert refused == [
+        error("not_authenticated", "channel 'a' needs a token", id=1, channel="a")
+    ]
+    assert talk.say("subscribe", channel="a") == [subscribed("a")]
+
+
+def test_channel_that_a_known_client_may_not_have_is_forbidden() -> None:
+    talk = Talk(identity=ADA, tokens={}, may_subscribe=lambda identity, channel: False)
+
+    assert talk.say("subscribe", channel="a") == [
+        error("forbidden", "channel 'a' is not open to you", channel="a")
+    ]
+
+
+# Channels of the URL that wait for a token.
+
+
+def test_channels_of_the_url_wait_for_a_token() -> None:
+    talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
+
+    talk.conversation.open(["a", "b"], resume=True)
+    before = talk.outlet.messages
+    told = talk.say("authenticate", token="good")
+
+    assert before == [WELCOME]
+    assert talk.alarms == [10.0]
+    assert [(m["type"], m.get("channel")) for m in told] == [
+        ("authenticated", None),
+        ("subscribed", "a"),
+        ("gap", "a"),
+        ("subscribed", "b"),
+        ("gap", "b"),
+    ]
+
+
+def test_public_channels_of_the_url_do_not_wait() -> None:
+    talk = Talk(tokens={"good": ADA})
+
+    talk.conversation.open(["a", "public"])
+
+    assert talk.outlet.messages == [WELCOME, subscribed("public")]
+    assert talk.conversation.channels == ["public"]
+
+
+def test_channels_of_the_url_do_not_wait_for_one_who_is_known() -> None:
+    talk = Talk(identity=ADA, tokens={"good": ADA})
+
+    talk.conversation.open(["a"])
+
+    assert talk.conversation.channels == ["a"]
+    assert talk.alarms == []
+
+
+def test_only_public_channels_set_no_alarm() -> None:
+    talk = Talk(tokens={"good": ADA})
+
+    talk.conversation.open(["public"])
+
+    assert talk.alarms == []
+
+
+def test_channels_go_on_waiting_after_a_bad_token() -> None:
+    talk = Talk(tokens={"good": ADA, "bad": TokenInvalid("no")})
+    talk.conversation.open(["a"])
+
+    bad = talk.say("authenticate", token="bad")
+    good = talk.say("authenticate", token="good")
+
+    assert bad == [error("token_invalid", "no")]
+    assert good == [{"type": "authenticated"}, subscribed("a")]
+
+
+def test_channels_that_waited_are_subscribed_once() -> None:
+    talk = Talk(tokens={"good": ADA})
+    talk.conversation.open(["a"])
+    talk.say("authenticate", token="good")
+
+    assert talk.say("authenticate", token="good") == [{"type": "authenticated"}]
+
+
+def test_channels_that_waited_stop_when_the_client_is_sent_away() -> None:
+    asked: list[str] = []
+
+    def policy(identity: Identity | None, channel: str) -> bool:
+        asked.append(channel)
+        return True
+
+    talk = Talk(tokens={"good": ADA}, may_subscribe=policy, max_errors=1)
+    talk.conversation.open(["a*", "b"])
+
+    told = talk.say("authenticate", token="good")
+
+    assert [message["type"] for message in told] == ["authenticated", "error"]
+    assert (asked, talk.demand.calls) == ([], [])
+
+
+def test_client_that_sends_no_token_in_time_is_closed() -> None:
+    talk = Talk(tokens={"good": ADA})
+    talk.conversation.open(["a"])
+    talk.outlet.take()
+
+    talk.conversation.alarm()
+
+    assert talk.outlet.messages == [
+        {"type": "bye", "reason": "authenticate_timeout", "reconnect_delay": 0}
+    ]
+    assert talk.closed == [(CloseCode.AUTHENTICATE_TIMEOUT, "no token came in time")]
+
+
+def test_client_whose_token_expires_is_closed() -> None:
+    talk = Talk(identity=ada_for(60))
+    talk.conversation.open(["a"])
+    talk.outlet.take()
+
+    talk.conversation.alarm()
+
+    assert talk.outlet.messages == [
+        {"type": "bye", "reason": "token_expired", "reconnect_delay": 0}
+    ]
+    assert talk.closed == [(CloseCode.TOKEN_EXPIRED, "the token has expired")]
+
+
+def test_alarm_after_the_end_is_nothing() -> None:
+    talk = Talk(identity=ada_for(60))
+    talk.conversation.open([])
+    talk.outlet.take()
+    talk.conversation.end()
+
+    talk.conversation.alarm()
+
+    assert talk.outlet.messages == []
+    assert talk.closed == []
+
+
+def test_client_with_a_bad_token_in_its_handshake_is_told_and_closed() -> None:
+    talk = Talk()
+
+    talk.conversation.refuse(TokenExpired("it was good until noon"))
+
+    assert talk.outlet.messages == [error("token_expired", "it was good until noon")]
+    assert talk.closed == [(CloseCode.TOKEN_EXPIRED, "it was good until noon")]
+
+
+# The rate of subscribes.
+
+
+def test_subscribes_beyond_the_rate_are_refused_for_a_moment() -> None:
+    talk = Talk(subscribe_rate=Rate(per_second=2, burst=2))
+    talk.conversation.open(["a", "b"])
+
+    refused = talk.say("subscribe", channel="c", id=1)
+    talk.now += 0.501
+    again = talk.say("subscribe", channel="c", id=2)
+
+    assert refused == [
+        error(
+            "rate_limited",
+            "at most 2 subscribes a second",
+            id=1,
+            channel="c",
+            retry_delay=0.501,
+        )
+    ]
+    assert again == [subscribed("c", id=2)]
+
+
+def test_rate_is_no_mistake() -> None:
+    talk = Talk(subscribe_rate=Rate(per_second=1, burst=1), max_errors=1)
+    talk.conversation.open(["a"])
+
+    for _ in range(10):
+        talk.say("subscribe", channel="b")
+
+    assert talk.closed == []
+
+
+def test_rate_does_not_count_what_one_has_or_cannot_be() -> None:
+    talk = Talk(subscribe_rate=Rate(per_second=1, burst=2))
+    talk.conversation.open(["a"])
+    for channel in ("a", "a*", "a"):
+        talk.say("subscribe", channel=channel)
+
+    assert talk.say("subscribe", channel="b") == [subscribed("b")]
+
+
+def test_rate_is_that_of_one_client() -> None:
+    rate = Rate(per_second=1, burst=1)
+
+    assert Talk(subscribe_rate=rate).say("subscribe", channel="a") == [subscribed("a")]
+    assert Talk(subscribe_rate=rate).say("subscribe", channel="a") == [subscribed("a")]
+
+
+# The end.
+
+
+def test_end_leaves_every_channel_in_silence() -> None:
+    talk = Talk()
+    talk.conversation.open(["a", "b"])
+    talk.outlet.take()
+
+    talk.conversation.end()
+    talk.publish("a", "late")
+
+    assert talk.outlet.messages == []
+    assert talk.conversation.channels == []
+    assert sorted(talk.demand.calls[2:]) == [("unwant", "a"), ("unwant", "b")]
+    assert talk.hub.subscriptions == 0
+
+
+def test_end_may_come_twice() -> None:
+    talk = Talk()
+    talk.conversation.open(["a"])
+
+    talk.conversation.end()
+    talk.conversation.end()
+
+    assert talk.demand.calls == [("want", "a"), ("unwant", "a")]
+
+
+def test_nothing_is_read_after_the_end() -> None:
+    talk = Talk()
+    talk.conversation.end()
+
+    assert talk.say("ping") == []
+    assert talk.say_text("not JSON") == []
+
+
+def test_bye_is_said_before_the_end() -> None:
+    talk = Talk()
+
+    talk.conversation.bye("restart", 1.25)
+
+    assert talk.outlet.messages == [
+        {"type": "bye", "reason": "restart", "reconnect_delay": 1.25}
+    ]
+
+
+def test_bye_is_not_said_after_the_end() -> None:
+    talk = Talk()
+    talk.conversation.end()
+
+    talk.conversation.bye("restart", 1.25)
+
+    assert talk.outlet.messages == []
+
+
+def test_client_that_is_gone_at_the_welcome_is_subscribed_to_nothing() -> None:
+    talk = Talk()
+    talk.outlet.on_write = talk.conversation.end
+
+    talk.conversation.open(["a"])
+
+    assert talk.outlet.messages == [WELCOME]
+    assert talk.demand.calls == []
+
+
+def test_client_that_is_gone_at_its_answer_leaves_nothing_behind() -> None:
+    talk = Talk()
+    talk.outlet.on_write = talk.conversation.end
+
+    talk.say("subscribe", channel="a", resume=True)
+
+    assert talk.demand.calls == [("want", "a"), ("unwant", "a")]
+    assert (talk.hub.subscriptions, talk.conversation.channels) == (0, [])
+
+
+def test_claims_and_expiry_of_an_identity_are_optional() -> None:
+    identity = Identity("ada")
+
+    assert (identity.subject, identity.expires_at, identity.claims) == (
+        "ada",
+        None,
+        None,
+    )

@@ -1,0 +1,767 @@
+"""Subscriptions by channel: who gets what, in which order, encoded how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge.errors import BadChannel, Unavailable
+from bridge.hub import Hub
+from bridge.message import Batch, ServerMessage
+from bridge.subscription import State, Subscription
+from bridge.wire import native
+from unit.doubles import Demand, RecordingOutlet
+
+MANY = 200
+"""Subscriptions of a fan-out that is long enough to pause."""
+
+
+class CountingCodec:
+    """The native codec; counts what it encodes."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode(self, message: ServerMessage) -> bytes:
+        self.encoded.append(type(message).__name__)
+        return native.encode(message)
+
+    def encode_batch(self, batch: Batch) -> list[bytes]:
+        self.encoded.append("Batch")
+        return native.encode_batch(batch)
+
+
+class House:
+    """A hub with its listeners' double, a clock and subscribers.
+
+    Args:
+        state: how every channel stands when it is first wanted.
+    """
+
+    def __init__(self, state: State = State.LIVE, workers: int = 1) -> None:
+        self.demand = Demand(state)
+        #: Seconds that pass between two looks at the clock.
+        self.step = 0.0
+        self._now = 0.0
+        #: What other greenlets do at the next pause.
+        self.meanwhile: Callable[[], None] | None = None
+        self.pauses = 0
+        self.hub = Hub(
+            want=self.demand.want,
+            unwant=self.demand.unwant,
+            pause=self._pause,
+            clock=self._clock,
+            workers=workers,
+        )
+
+    def _clock(self) -> float:
+        self._now += self.step
+        return self._now
+
+    def _pause(self) -> None:
+        self.pauses += 1
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+    def new(self, channel: str = "a", codec: Any = native, **options: Any) -> Guest:
+        """Subscribe somebody new; what it is told at once is kept."""
+        guest = Guest(self.hub, channel, codec, options)
+        self.hub.subscribe(guest.subscription)
+        return guest
+
+    def crowd(self, count: int, channel: str = "a") -> list[Guest]:
+        """Subscribe many, and forget what they were told."""
+        guests = [self.new(channel) for _ in range(count)]
+        for guest in guests:
+            guest.outlet.take()
+        return guests
+
+    def publish(self, *payloads: str, channel: str = "a") -> None:
+        self.hub.publish(Batch(channel, payloads))
+
+
+class Guest:
+    """A subscription and what it was told."""
+
+    def __init__(
+        self, hub: Hub, channel: str, codec: Any, options: dict[str, Any]
+    ) -> None:
+        self.outlet = RecordingOutlet()
+        self.subscription = Subscription(
+            channel, codec=codec, outlet=self.outlet, **options
+        )
+        self._hub = hub
+
+    def leave(self) -> None:
+        self._hub.unsubscribe(self.subscription)
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return self.outlet.messages
+
+
+def subscribed(channel: str = "a") -> dict[str, Any]:
+    return {
+        "type": "subscribed",
+        "channel": channel,
+        "durable": False,
+        "resumed": False,
+    }
+
+
+def notification(text: str, channel: str = "a") -> dict[str, Any]:
+    return {"type": "notification", "channel": channel, "text": text}
+
+
+def interrupted(channel: str = "a") -> dict[str, Any]:
+    return {"type": "interrupted", "channel": channel, "reason": "listener_lost"}
+
+
+def gap(
+    channel: str = "a", reload_window: float = 1.0, **since: float
+) -> dict[str, Any]:
+    return {
+        "type": "gap",
+        "channel": channel,
+        "reason": "listener_lost",
+        "reload_window": reload_window,
+        **since,
+    }
+
+
+# Demand.
+
+
+def test_channel_is_wanted_with_its_first_subscription_only() -> None:
+    house = House()
+
+    house.new("a")
+    house.new("a")
+    house.new("b")
+
+    assert house.demand.calls == [("want", "a"), ("want", "b")]
+    assert (house.hub.channels, house.hub.subscriptions) == (2, 3)
+
+
+def test_channel_is_no_longer_wanted_with_its_last_subscription() -> None:
+    house = House()
+    first, second = house.new(), house.new()
+
+    first.leave()
+    before = list(house.demand.calls)
+    second.leave()
+
+    assert before == [("want", "a")]
+    assert house.demand.calls == [("want", "a"), ("unwant", "a")]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_channel_that_was_left_is_wanted_again() -> None:
+    house = House()
+    house.new().leave()
+
+    house.new()
+
+    assert house.demand.calls == [("want", "a"), ("unwant", "a"), ("want", "a")]
+
+
+def test_leaving_twice_counts_once() -> None:
+    house = House()
+    guest = house.new()
+    house.new()
+
+    guest.leave()
+    guest.leave()
+
+    assert (house.hub.channels, house.hub.subscriptions) == (1, 1)
+
+
+def test_leaving_is_silent_and_ends_the_subscription() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    guest.leave()
+    house.publish("late")
+    house.hub.interrupted(["a"], None)
+
+    assert guest.subscription.active is False
+    assert guest.told == []
+
+
+def test_channel_that_cannot_be_had_leaves_nothing_behind() -> None:
+    house = House()
+    house.demand.error = Unavailable("too many channels")
+
+    with pytest.raises(Unavailable):
+        house.new()
+
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+    house.demand.error = None
+    assert house.new().told == [subscribed()]
+
+
+# What a new subscription is told.
+
+
+def test_channel_that_is_listened_to_is_subscribed_at_once() -> None:
+    assert House(State.LIVE).new().told == [subscribed()]
+
+
+def test_channel_that_is_not_yet_listened_to_tells_nothing() -> None:
+    assert House(State.PENDING).new().told == []
+
+
+def test_channel_whose_source_is_away_is_interrupted_at_once() -> None:
+    assert House(State.AWAY).new().told == [interrupted()]
+
+
+def test_later_subscription_is_told_as_the_channel_stands_then() -> None:
+    house = House(State.PENDING)
+    first = house.new()
+    house.hub.in_force(["a"])
+    second = house.new()
+    house.hub.interrupted(["a"], None)
+    third = house.new()
+
+    assert first.told == [subscribed(), interrupted()]
+    assert second.told == [subscribed(), interrupted()]
+    assert third.told == [interrupted()]
+
+
+def test_new_subscription_of_a_live_channel_has_a_gap_when_it_comes_back() -> None:
+    house = House(workers=2)
+    house.crowd(99)
+
+    guest = house.new(resume=True)
+
+    # 100 clients of 2 workers, 100 reloads a second.
+    assert guest.told == [
+        subscribed(),
+        {"type": "gap", "channel": "a", "reason": "not_kept", "reload_window": 2.0},
+    ]
+
+
+# Publishing.
+
+
+def test_batch_goes_to_every_subscription_of_its_channel_and_no_other() -> None:
+    house = House()
+    first, second = house.crowd(2)
+    [other] = house.crowd(1, "b")
+
+    house.publish("1", "2")
+
+    assert first.told == second.told == [notification("1"), notification("2")]
+    assert other.told == []
+
+
+def test_batches_keep_their_order() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    for number in range(5):
+        house.publish(str(number))
+
+    assert guest.told == [notification(str(number)) for number in range(5)]
+
+
+def test_batch_of_several_chunks_is_written_whole_and_in_order() -> None:
+    house = House()
+    guests = house.crowd(2)
+    large = [character * native.MAX_CHUNK_BYTES for character in "xyz"]
+
+    house.publish(*large)
+
+    for guest in guests:
+        assert len(guest.outlet.chunks) == 3
+        assert guest.told == [notification(text) for text in large]
+
+
+def test_notifications_belong_to_their_subscription() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.publish("1")
+
+    assert guest.outlet.owners == [guest.subscription]
+
+
+def test_batch_is_encoded_once_for_each_codec() -> None:
+    house = House()
+    one, other = CountingCodec(), CountingCodec()
+    guests = [house.new(codec=codec) for codec in (one, other, one, other, one)]
+    one.encoded.clear()
+    other.encoded.clear()
+
+    house.publish("1", "2")
+
+    assert (one.encoded, other.encoded) == (["Batch"], ["Batch"])
+    for guest in guests:
+        assert guest.told[1:] == [notification("1"), notification("2")]
+
+
+def test_subscribers_of_a_codec_share_the_same_bytes() -> None:
+    house = House()
+    first, second = house.crowd(2)
+
+    house.publish("1")
+
+    assert first.outlet.chunks[0] is second.outlet.chunks[0]
+
+
+def test_newcomer_gets_what_is_published_after_it_came() -> None:
+    house = House()
+    first = house.new()
+    house.publish("1")
+    second = house.new()
+    house.publish("2")
+
+    assert first.told == [subscribed(), notification("1"), notification("2")]
+    assert second.told == [subscribed(), notification("2")]
+
+
+def test_batch_of_a_channel_that_nobody_has_is_ignored() -> None:
+    codec = CountingCodec()
+    house = House()
+    house.new("b", codec=codec)
+    codec.encoded.clear()
+
+    house.publish("1")
+
+    assert codec.encoded == []
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.AWAY])
+def test_batch_of_a_channel_that_is_not_live_is_dropped(state: State) -> None:
+    house = House(state)
+    [guest] = house.crowd(1)
+
+    house.publish("left over from an earlier LISTEN")
+
+    assert guest.told == []
+
+
+# The source comes and goes.
+
+
+def test_pending_subscriptions_are_confirmed_in_force() -> None:
+    house = House(State.PENDING)
+    first, second = house.new(id=1), house.new(id=2)
+    other = house.new("b")
+
+    house.hub.in_force(["a"])
+
+    assert first.told == [subscribed() | {"id": 1}]
+    assert second.told == [subscribed() | {"id": 2}]
+    assert other.told == []
+
+
+def test_interruption_is_told_to_all_channels_that_are_named() -> None:
+    house = House()
+    [first], [second], [third] = (house.crowd(1, name) for name in "abc")
+
+    house.hub.interrupted(["a", "b", "unknown"], None)
+
+    assert first.told == [interrupted("a")]
+    assert second.told == [interrupted("b")]
+    assert third.told == []
+
+
+def test_interruption_ends_in_one_gap_since_the_last_moment_known_complete() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.hub.interrupted(["a"], 1700000000.5)
+    house.hub.in_force(["a"])
+    house.publish("1")
+
+    assert guest.told == [interrupted(), gap(since=1700000000.5), notification("1")]
+
+
+def test_interruption_without_a_known_moment_has_a_gap_without_since() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.hub.interrupted(["a"], None)
+    house.hub.in_force(["a"])
+
+    assert guest.told == [interrupted(), gap()]
+
+
+def test_interruption_told_twice_is_one_with_the_first_moment() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.hub.interrupted(["a"], 1700000000.0)
+    house.hub.interrupted(["a"], 1700000009.0)
+    house.hub.in_force(["a"])
+    house.hub.in_force(["a"])
+
+    assert guest.told == [interrupted(), gap(since=1700000000.0)]
+
+
+def test_second_interruption_has_its_own_moment() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.hub.interrupted(["a"], 1700000000.0)
+    house.hub.in_force(["a"])
+    house.hub.interrupted(["a"], None)
+    house.hub.in_force(["a"])
+
+    assert guest.told == [
+        interrupted(),
+        gap(since=1700000000.0),
+        interrupted(),
+        gap(),
+    ]
+
+
+def test_interrupted_before_it_was_in_force_is_subscribed_without_gap() -> None:
+    house = House(State.PENDING)
+    guest = house.new()
+
+    house.hub.interrupted(["a"], 1700000000.0)
+    house.hub.in_force(["a"])
+
+    assert guest.told == [interrupted(), subscribed()]
+
+
+def test_one_who_came_while_the_source_was_away_has_no_gap() -> None:
+    house = House()
+    [before] = house.crowd(1)
+    house.hub.interrupted(["a"], 1700000000.0)
+    meanwhile = house.new()
+    returning = house.new(resume=True)
+
+    house.hub.in_force(["a"])
+
+    assert before.told == [interrupted(), gap(since=1700000000.0)]
+    assert meanwhile.told == [interrupted(), subscribed()]
+    assert returning.told == [
+        interrupted(),
+        subscribed(),
+        {"type": "gap", "channel": "a", "reason": "not_kept", "reload_window": 1.0},
+    ]
+
+
+def test_interruption_and_gap_are_encoded_once_for_each_codec() -> None:
+    house = House()
+    one, other = CountingCodec(), CountingCodec()
+    for codec in (one, other, one, other):
+        house.new(codec=codec)
+    one.encoded.clear()
+    other.encoded.clear()
+
+    house.hub.interrupted(["a"], None)
+    house.hub.in_force(["a"])
+
+    assert one.encoded == other.encoded == ["Interrupted", "Gap"]
+
+
+def test_channel_that_was_only_pending_encodes_no_gap() -> None:
+    house = House(State.PENDING)
+    codec = CountingCodec()
+    house.new(codec=codec)
+
+    house.hub.in_force(["a"])
+
+    assert codec.encoded == ["Subscribed"]
+
+
+# Reloads.
+
+
+@pytest.mark.parametrize(
+    ("subscribers", "workers", "seconds"),
+    [
+        (1, 1, 1.0),
+        (100, 1, 1.0),
+        (101, 1, 1.01),
+        (250, 1, 2.5),
+        (250, 4, 10.0),
+        (6000, 1, 60.0),
+        (6001, 1, 60.0),
+    ],
+)
+def test_reload_window_grows_with_the_clients_told(
+    subscribers: int, workers: int, seconds: float
+) -> None:
+    hub = House(workers=workers).hub
+
+    assert hub.reload_window(subscribers) == seconds
+
+
+def test_reload_window_counts_all_subscriptions_by_default() -> None:
+    house = House()
+    house.crowd(100, "a")
+    house.crowd(50, "b")
+
+    assert house.hub.reload_window() == 1.5
+
+
+def test_gap_has_a_window_for_those_who_are_told_together() -> None:
+    house = House()
+    first = house.crowd(150, "a")
+    second = house.crowd(100, "b")
+    house.crowd(500, "c")
+
+    house.hub.interrupted(["a", "b"], None)
+    house.hub.in_force(["a", "b"])
+
+    assert first[0].told == [interrupted("a"), gap("a", 2.5)]
+    assert second[-1].told == [interrupted("b"), gap("b", 2.5)]
+
+
+# Long fan-outs.
+
+
+def test_short_fan_out_does_not_pause() -> None:
+    house = House()
+    house.crowd(MANY)
+    house.step = 0.0001
+
+    house.publish("1")
+
+    assert house.pauses == 0
+
+
+def test_long_fan_out_pauses_whenever_a_run_was_long_enough() -> None:
+    house = House()
+    house.crowd(MANY)
+    house.step = 0.005
+
+    house.publish("1")
+
+    # The clock is looked at every 64 writes.
+    assert house.pauses == 3
+
+
+def test_run_begins_anew_after_a_pause() -> None:
+    house = House()
+    house.crowd(MANY)
+    house.step = 0.005
+
+    def time_stands_still() -> None:
+        house.step = 0.0
+
+    house.meanwhile = time_stands_still
+    house.publish("1")
+
+    assert house.pauses == 1
+
+
+def test_pauses_go_on_counting_over_channels() -> None:
+    house = House()
+    for channel in "abcdefgh":
+        house.crowd(25, channel)
+    house.step = 0.005
+
+    house.hub.interrupted("abcdefgh", None)
+    first = house.pauses
+    house.hub.in_force("abcdefgh")
+
+    assert (first, house.pauses) == (3, 6)
+
+
+def test_one_who_leaves_during_a_publish_gets_no_more_of_it() -> None:
+    house = House()
+    guests = house.crowd(MANY)
+    house.step = 0.005
+
+    def leave() -> None:
+        guests[0].leave()
+        guests[-1].leave()
+
+    house.meanwhile = leave
+    house.publish("1")
+
+    assert house.pauses == 3
+    assert [len(guest.told) for guest in guests] == [1] * (MANY - 1) + [0]
+
+
+def test_one_who_comes_during_a_publish_is_subscribed_and_gets_the_next() -> None:
+    house = House()
+    guests = house.crowd(MANY)
+    house.step = 0.005
+    came: list[Guest] = []
+
+    house.meanwhile = lambda: came.append(house.new())
+    house.publish("1")
+    house.publish("2")
+
+    assert came[0].told == [subscribed(), notification("2")]
+    assert guests[-1].told == [notification("1"), notification("2")]
+
+
+def test_channel_that_all_leave_during_a_publish_may_be_had_again() -> None:
+    house = House()
+    guests = house.crowd(MANY)
+    house.step = 0.005
+    came: list[Guest] = []
+
+    def leave() -> None:
+        for guest in guests:
+            guest.leave()
+        came.append(house.new())
+
+    house.meanwhile = leave
+    house.publish("1")
+
+    assert house.demand.calls == [("want", "a"), ("unwant", "a"), ("want", "a")]
+    assert came[0].told == [subscribed()]
+    assert guests[-1].told == []
+
+
+def test_one_who_comes_while_others_are_told_in_force_is_subscribed_once() -> None:
+    house = House(State.PENDING)
+    guests = house.crowd(MANY, "a") + house.crowd(1, "b")
+    house.step = 0.005
+    came: list[Guest] = []
+
+    house.meanwhile = lambda: came.extend([house.new("a"), house.new("b")])
+    house.hub.in_force(["a", "b"])
+
+    assert came[0].told == [subscribed("a")]
+    assert came[1].told == [subscribed("b")]
+    assert guests[MANY - 1].told == [subscribed("a")]
+    assert guests[MANY].told == [subscribed("b")]
+
+
+def test_one_who_comes_while_others_are_interrupted_is_told_so_once() -> None:
+    house = House()
+    guests = house.crowd(MANY, "a") + house.crowd(1, "b")
+    house.step = 0.005
+    came: list[Guest] = []
+
+    house.meanwhile = lambda: came.extend([house.new("a"), house.new("b")])
+    house.hub.interrupted(["a", "b"], None)
+
+    assert came[0].told == [interrupted("a")]
+    assert came[1].told == [interrupted("b")]
+    assert guests[MANY - 1].told == [interrupted("a")]
+    assert guests[MANY].told == [interrupted("b")]
+
+
+def test_one_who_leaves_while_others_are_told_is_told_nothing() -> None:
+    house = House()
+    guests = house.crowd(MANY)
+    house.step = 0.005
+
+    house.meanwhile = guests[-1].leave
+    house.hub.interrupted(["a"], None)
+    house.meanwhile = guests[-2].leave
+    house.hub.in_force(["a"])
+
+    assert guests[-3].told == [interrupted(), gap(reload_window=1.99)]
+    assert guests[-2].told == [interrupted()]
+    assert guests[-1].told == []
+
+
+# A client that turns out to be gone while it is written to.
+
+
+def test_one_who_is_gone_during_a_publish_does_not_disturb_the_others() -> None:
+    house = House()
+    first, gone, last = house.crowd(3)
+    gone.outlet.on_write = gone.leave
+
+    house.publish("1")
+    house.publish("2")
+
+    assert first.told == last.told == [notification("1"), notification("2")]
+    assert gone.told == [notification("1")]
+    assert house.hub.subscriptions == 2
+
+
+def test_last_one_who_is_gone_during_a_publish_gives_the_channel_up() -> None:
+    house = House()
+    [gone] = house.crowd(1)
+    gone.outlet.on_write = gone.leave
+
+    house.publish("1")
+
+    assert house.demand.calls == [("want", "a"), ("unwant", "a")]
+
+
+def test_one_who_is_gone_while_it_is_subscribed_leaves_nothing_behind() -> None:
+    house = House()
+    guest = Guest(house.hub, "a", native, {})
+    guest.outlet.on_write = guest.leave
+
+    house.hub.subscribe(guest.subscription)
+
+    assert house.demand.calls == [("want", "a"), ("unwant", "a")]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_one_who_is_gone_when_it_is_told_does_not_disturb_the_others() -> None:
+    house = House()
+    first, gone, last = house.crowd(3)
+    gone.outlet.on_write = gone.leave
+
+    house.hub.interrupted(["a"], None)
+    house.hub.in_force(["a"])
+
+    assert first.told == last.told == [interrupted(), gap()]
+    assert gone.told == [interrupted()]
+
+
+# Channels that PostgreSQL cannot listen to.
+
+
+def test_refused_channel_ends_its_subscriptions() -> None:
+    house = House(State.PENDING)
+    first, second = house.new(id=1), house.new(id=2)
+    other = house.new("b")
+    error = {
+        "type": "error",
+        "code": "bad_channel",
+        "message": "the database cannot write it",
+        "channel": "a",
+    }
+
+    house.hub.refuse("a", BadChannel("the database cannot write it"))
+
+    assert first.told == [error | {"id": 1}]
+    assert second.told == [error | {"id": 2}]
+    assert other.told == []
+    assert (house.hub.channels, house.hub.subscriptions) == (1, 1)
+
+
+def test_refused_subscription_hears_nothing_more_and_may_leave() -> None:
+    house = House(State.PENDING)
+    guest = house.new()
+    house.hub.refuse("a", BadChannel("no"))
+    guest.outlet.take()
+
+    house.hub.in_force(["a"])
+    house.publish("1")
+    guest.leave()
+
+    assert guest.told == []
+    # The listener has given the channel up by itself.
+    assert house.demand.calls == [("want", "a")]
+
+
+def test_refused_channel_is_wanted_again_by_the_next() -> None:
+    house = House(State.PENDING)
+    house.new()
+    house.hub.refuse("a", BadChannel("no"))
+
+    house.new()
+
+    assert house.demand.calls == [("want", "a"), ("want", "a")]
+
+
+def test_refusal_of_a_channel_that_nobody_has_is_ignored() -> None:
+    house = House()
+    [guest] = house.crowd(1)
+
+    house.hub.refuse("b", BadChannel("no"))
+
+    assert guest.told == []
+    assert house.hub.subscriptions == 1

@@ -1,0 +1,260 @@
+"""The house has floors: a module imports from lower ones only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge import hooks
+
+FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (
+        (
+            "bridge",
+            "bridge.errors",
+            "bridge.settings",
+            "bridge.channels",
+            "bridge.message",
+            "bridge.limits",
+            "bridge.parsers",
+            "bridge.counters",
+        ),
+    ),
+    (("bridge.wire",),),
+    (
+        (
+            "bridge.identity",
+            "bridge.subscription",
+            "bridge.conversation",
+            "bridge.hub",
+        ),
+    ),
+    (("bridge.postgres",), ("bridge.clients",), ("bridge.access",)),
+    (("bridge.runtime",),),
+    (
+        (
+            "bridge.metrics",
+            "bridge.health",
+            "bridge.worker",
+            "bridge.app",
+            "bridge.cli",
+            "bridge.demo",
+        ),
+    ),
+    (("bridge.hooks",),),
+)
+"""From the ground up. Each floor has rooms, which do not import each other; a
+room has modules and packages, which may. Nobody imports the packages of data,
+`bridge.sql` and `bridge.static`."""
+
+PURE = 3
+"""Up to this many floors from the ground: the standard library only."""
+
+Place = tuple[int, int]
+
+
+def place(module: str) -> Place | None:
+    """Floor and room of a module; None when it has none."""
+    for floor, rooms in enumerate(FLOORS):
+        for room, names in enumerate(rooms):
+            for name in names:
+                package = name != "bridge" and module.startswith(name + ".")
+                if module == name or package:
+                    return floor, room
+    return None
+
+
+def imports(module: str, source: str, known: Mapping[str, str]) -> Iterator[str]:
+    """Give the full name of every module that `source` imports, anywhere in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".")[: -node.level]
+                base = ".".join([*package, *base.split(".")]).rstrip(".")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield whole if whole in known else base
+
+
+def violations(modules: Mapping[str, str]) -> list[str]:
+    """Hold modules, by name and source, against the floors."""
+    found = []
+    for module, source in sorted(modules.items()):
+        own = place(module)
+        if own is None:
+            found.append(f"{module} stands on no floor")
+            continue
+        short = module.rpartition(".")[2]
+        if short in sys.stdlib_module_names:
+            found.append(f"{module} bears a name of the standard library")
+        for imported in sorted(set(imports(module, source, modules))):
+            library = imported.partition(".")[0]
+            if library != "bridge":
+                if own[0] < PURE and library not in sys.stdlib_module_names:
+                    found.append(f"{module} is pure and imports {imported}")
+                if short == library and library not in sys.stdlib_module_names:
+                    found.append(f"{module} bears the name of what it imports")
+                continue
+            theirs = place(imported)
+            if theirs is None:
+                found.append(f"{module} imports {imported}, which stands on no floor")
+            elif theirs[0] > own[0]:
+                found.append(f"{module} imports {imported} from a higher floor")
+            elif theirs[0] == own[0] and theirs[1] != own[1]:
+                found.append(f"{module} imports {imported} from the next room")
+    return found
+
+
+def house() -> dict[str, str]:
+    """Every module of the package: its source by its name."""
+    found = {}
+    # In a checkout the hooks are beside the package, in a wheel inside it.
+    for name, file in (("bridge", bridge), ("bridge.hooks", hooks)):
+        assert file.__file__ is not None
+        root = Path(file.__file__).parent
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            module = ".".join((name, *parts)).removesuffix(".__init__")
+            if not module.startswith(("bridge.sql", "bridge.static")):
+                found[module] = path.read_text(encoding="utf-8")
+    return found
+
+
+def test_house_keeps_its_floors() -> None:
+    assert violations(house()) == []
+
+
+def test_house_is_seen_whole() -> None:
+    modules = house()
+
+    assert {
+        "bridge",
+        "bridge.errors",
+        "bridge.wire",
+        "bridge.wire.frames",
+        "bridge.postgres.listener",
+        "bridge.app",
+        "bridge.demo.run",
+        "bridge.hooks.server",
+    } <= modules.keys()
+    seen = set(imports("bridge.hub", modules["bridge.hub"], modules))
+    assert {"bridge.subscription", "functools"} <= seen
+
+
+# That the test sees violations.
+
+LOWER = {name: "" for name in ("bridge", "bridge.errors", "bridge.hub", "bridge.app")}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "violation"),
+    [
+        (
+            "bridge.hub",
+            "import gevent",
+            "bridge.hub is pure and imports gevent",
+        ),
+        (
+            "bridge.wire.frames",
+            "def f():\n    from geventwebsocket.utf8validator import X",
+            "bridge.wire.frames is pure and imports geventwebsocket.utf8validator",
+        ),
+        (
+            "bridge.message",
+            "from bridge.wire import frames",
+            "bridge.message imports bridge.wire from a higher floor",
+        ),
+        (
+            "bridge.message",
+            "from bridge import hub",
+            "bridge.message imports bridge.hub from a higher floor",
+        ),
+        (
+            "bridge.message",
+            "from . import hub",
+            "bridge.message imports bridge.hub from a higher floor",
+        ),
+        (
+            "bridge.wire.native",
+            "from ..hub import Hub",
+            "bridge.wire.native imports bridge.hub from a higher floor",
+        ),
+        (
+            "bridge.wire.native",
+            "from .. import hub",
+            "bridge.wire.native imports bridge.hub from a higher floor",
+        ),
+        (
+            "bridge.subscription",
+            "if TYPE_CHECKING:\n    import bridge.postgres.pool",
+            "bridge.subscription imports bridge.postgres.pool from a higher floor",
+        ),
+        (
+            "bridge.clients.websocket",
+            "from bridge.access.policy import Request",
+            "bridge.clients.websocket imports bridge.access.policy from the next room",
+        ),
+        (
+            "bridge.postgres.pool",
+            "from bridge.clients import outlet",
+            "bridge.postgres.pool imports bridge.clients from the next room",
+        ),
+        (
+            "bridge.clients.websocket",
+            "import bridge.runtime",
+            "bridge.clients.websocket imports bridge.runtime from a higher floor",
+        ),
+        (
+            "bridge.runtime",
+            "from bridge import app",
+            "bridge.runtime imports bridge.app from a higher floor",
+        ),
+        (
+            "bridge.app",
+            "import bridge.hooks.server",
+            "bridge.app imports bridge.hooks.server from a higher floor",
+        ),
+        (
+            "bridge.app",
+            "from bridge.utils import tidy",
+            "bridge.app imports bridge.utils, which stands on no floor",
+        ),
+        ("bridge.utils", "", "bridge.utils stands on no floor"),
+        (
+            "bridge.wire.http",
+            "",
+            "bridge.wire.http bears a name of the standard library",
+        ),
+        (
+            "bridge.postgres.psycopg2",
+            "import psycopg2.sql",
+            "bridge.postgres.psycopg2 bears the name of what it imports",
+        ),
+    ],
+)
+def test_violation_is_seen(module: str, source: str, violation: str) -> None:
+    assert violations({**LOWER, module: source}) == [violation]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("bridge.message", "from bridge.errors import ClientError"),
+        ("bridge.hub", "from functools import lru_cache\nimport collections.abc"),
+        ("bridge.conversation", "from bridge.hub import Hub"),
+        ("bridge.wire.native", "from . import frames\nfrom .frames import Text"),
+        ("bridge.clients.outlet", "import gevent\nfrom bridge import hub"),
+        ("bridge.cli", "from bridge import __version__"),
+        ("bridge.hooks.server", "from bridge.app import create_app"),
+    ],
+)
+def test_what_is_allowed_is_no_violation(module: str, source: str) -> None:
+    assert violations({**LOWER, module: source}) == []

@@ -1,0 +1,26 @@
+"""The values that travel, where they do more than hold fields."""
+
+from __future__ import annotations
+
+from bridge.errors import Forbidden, Unavailable
+from bridge.message import Authenticate, Error, error_message
+
+
+def test_token_is_never_shown() -> None:
+    shown = repr(Authenticate("s3cret", id=7))
+
+    assert shown == "Authenticate(token=<6 characters>, id=7)"
+
+
+def test_error_becomes_the_answer_to_its_request() -> None:
+    answer = error_message(Forbidden("not open"), id="x", channel="a")
+
+    assert answer == Error("forbidden", "not open", "x", "a", None)
+
+
+def test_error_that_passes_says_when_to_ask_again() -> None:
+    error = Unavailable("later", retry_delay=5.0)
+
+    assert error_message(error, id=None, channel=None) == Error(
+        "unavailable", "later", retry_delay=5.0
+    )

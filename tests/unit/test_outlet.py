@@ -1,0 +1,559 @@
+"""Chunks to a real socket: order, a bounded backlog, and giving up."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from bridge.clients.outlet import Outlet, OutletOptions
+from bridge.errors import CloseCode
+from bridge.message import Batch, Pong
+from bridge.subscription import Subscription
+from bridge.wire import frames, native
+from unit.doubles import messages
+from unit.loop import TIMEOUT, run_until
+
+LIMIT = 1_000_000
+HEAD = frames.encode_text(b"h" * 400_000)
+"""More than the kernel takes at once, less than the limit."""
+
+
+class Line:
+    """An outlet, and the socket of its peer."""
+
+    def __init__(self, limit: int, write_timeout: float) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+        self.near.setblocking(False)
+        self.far.setblocking(False)
+        self.failures: list[CloseCode | None] = []
+        self.outlet = Outlet(
+            self.near, OutletOptions(limit, write_timeout), self.failures.append
+        )
+
+    def close(self) -> None:
+        self.outlet.stop()
+        self.near.close()
+        self.far.close()
+
+    def fill_the_kernel(self) -> int:
+        """Send past the outlet until nothing more is taken; return how much."""
+        sent = 0
+        while True:
+            try:
+                sent += self.near.send(b"\0" * 4096)
+            except BlockingIOError:
+                return sent
+
+    def available(self, most: int = 1 << 20) -> bytes:
+        """Read what has come, which may be nothing."""
+        try:
+            return self.far.recv(most)
+        except BlockingIOError:
+            return b""
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, and check that there are no more."""
+        parts = bytearray()
+
+        def enough() -> bool:
+            parts.extend(self.available())
+            return len(parts) >= size
+
+        run_until(enough)
+        assert len(parts) == size
+        return bytes(parts)
+
+    def read_all(self) -> bytes:
+        """Read until everything that was written has come."""
+        parts = bytearray()
+
+        def done() -> bool:
+            parts.extend(self.available())
+            return self.outlet.idle
+
+        run_until(done)
+        while more := self.available():
+            parts.extend(more)
+        return bytes(parts)
+
+    def subscription(self, channel: str) -> Subscription:
+        return Subscription(channel, codec=native, outlet=self.outlet)
+
+    def notify(self, owner: Subscription, text: str) -> None:
+        [chunk] = native.encode_batch(Batch(owner.channel, (text,)))
+        self.outlet.write(chunk, owner)
+
+    def say(self, id: str) -> None:
+        """Write what may not be dropped."""
+        self.outlet.write(native.encode(Pong(id)))
+
+    def fill(self, owner: Subscription) -> None:
+        """Make the backlog full to its last byte with one notification."""
+        frame = len('{"type":"notification","channel":"","text":""}') + 10
+        room = LIMIT - self.outlet.backlog_bytes
+        self.notify(owner, "x" * (room - frame - len(owner.channel)))
+        assert self.outlet.backlog_bytes == LIMIT
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[..., Line]]:
+    made: list[Line] = []
+
+    def make(limit: int = LIMIT, write_timeout: float = TIMEOUT) -> Line:
+        made.append(Line(limit, write_timeout))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+Make = Callable[..., Line]
+
+
+def notification(channel: str, text: str) -> dict[str, Any]:
+    return {"type": "notification", "channel": channel, "text": text}
+
+
+def pong(id: str) -> dict[str, Any]:
+    return {"type": "pong", "id": id}
+
+
+def gap(channel: str) -> dict[str, Any]:
+    return {"type": "gap", "channel": channel, "reason": "slow", "reload_window": 1.0}
+
+
+def after_head(data: bytes) -> tuple[list[dict[str, Any]], list[float]]:
+    """The messages behind the head; the `since` of their gaps apart."""
+    assert data[: len(HEAD)] == HEAD
+    found = messages(data[len(HEAD) :])
+    return found, [m.pop("since") for m in found if m["type"] == "gap"]
+
+
+# In order.
+
+
+def test_chunk_that_the_kernel_takes_leaves_at_once(line: Make) -> None:
+    a = line()
+
+    a.outlet.write(b"hello")
+
+    assert a.available() == b"hello"
+    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+
+
+def test_empty_chunk_is_nothing(line: Make) -> None:
+    a = line()
+
+    a.outlet.write(b"")
+
+    assert a.outlet.idle is True
+    assert a.available() == b""
+
+
+def test_what_the_kernel_does_not_take_waits_and_follows(line: Make) -> None:
+    a = line()
+
+    a.outlet.write(HEAD)
+    waiting = a.outlet.backlog_bytes
+    came = a.available()
+
+    assert a.outlet.idle is False
+    assert 0 < waiting < len(HEAD)
+    assert came + a.read(len(HEAD) - len(came)) == HEAD
+    assert waiting == len(HEAD) - len(came)
+    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+
+
+def test_chunk_of_which_the_kernel_takes_nothing_waits_whole(line: Make) -> None:
+    a = line()
+    filled = a.fill_the_kernel()
+
+    a.outlet.write(b"hello")
+
+    assert a.outlet.backlog_bytes == 5
+    assert a.read(filled + 5)[filled:] == b"hello"
+
+
+def test_chunks_of_all_sizes_arrive_in_the_order_they_were_written(
+    line: Make,
+) -> None:
+    a = line(limit=1 << 30)
+    chunks = [bytes([number % 256]) * (number * 7919 % 50_000) for number in range(300)]
+
+    for chunk in chunks:
+        a.outlet.write(chunk)
+
+    assert a.read_all() == b"".join(chunks)
+    assert a.failures == []
+
+
+def test_chunks_written_while_others_wait_come_after_them(line: Make) -> None:
+    a = line()
+    received = b""
+    written = b""
+
+    for number in range(20):
+        chunk = bytes([number]) * 40_000
+        written += chunk
+        a.outlet.write(chunk)
+        received += a.available(30_000)
+        gevent.sleep(0)
+
+    assert received + a.read_all() == written
+
+
+def test_outlet_is_direct_again_after_its_backlog(line: Make) -> None:
+    a = line()
+    a.outlet.write(HEAD)
+    a.read_all()
+
+    a.outlet.write(b"direct")
+
+    assert a.outlet.idle is True
+    assert a.available() == b"direct"
+
+
+def test_more_chunks_than_one_turn_writes_are_all_written(line: Make) -> None:
+    a = line()
+    small = [b"%03d" % number for number in range(1000)]
+    a.outlet.write(HEAD)
+
+    for chunk in small:
+        a.outlet.write(chunk)
+
+    assert a.read_all() == HEAD + b"".join(small)
+
+
+def test_chunk_larger_than_the_limit_is_written_whole(line: Make) -> None:
+    a = line(limit=16_384)
+
+    a.outlet.write(HEAD)
+
+    assert a.read_all() == HEAD
+    assert a.failures == []
+
+
+# A full backlog.
+
+
+def test_backlog_that_is_full_to_its_last_byte_loses_nothing(line: Make) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD)
+
+    a.notify(owner, "1")
+    a.fill(owner)
+
+    found, _ = after_head(a.read_all())
+    assert found[0] == notification("a", "1")
+    assert [message["type"] for message in found] == ["notification"] * 2
+
+
+def test_full_backlog_drops_what_is_not_begun_and_leaves_a_gap(line: Make) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD)
+    before = time.time()
+    a.notify(owner, "dropped")
+    after = time.time()
+    a.fill(owner)
+
+    a.notify(owner, "next")
+
+    found, [since] = after_head(a.read_all())
+    assert found == [gap("a"), notification("a", "next")]
+    assert before <= since <= after
+    assert a.failures == []
+
+
+def test_each_gap_stands_where_the_last_notification_of_its_owner_stood(
+    line: Make,
+) -> None:
+    a = line()
+    one, other, filler = (a.subscription(name) for name in ("one", "other", "f"))
+    a.outlet.write(HEAD)
+    a.notify(one, "1")
+    a.say("first")
+    a.notify(other, "1")
+    a.say("second")
+    a.notify(one, "2")
+    a.say("third")
+    a.fill(filler)
+
+    a.notify(other, "next")
+
+    found, _ = after_head(a.read_all())
+    assert found == [
+        pong("first"),
+        gap("other"),
+        pong("second"),
+        gap("one"),
+        pong("third"),
+        gap("f"),
+        notification("other", "next"),
+    ]
+
+
+def test_what_belongs_to_nobody_is_kept_in_order(line: Make) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD)
+    for number in range(10):
+        a.say(str(number))
+    a.fill(owner)
+
+    a.say("last")
+
+    found, _ = after_head(a.read_all())
+    assert found == [
+        *(pong(str(number)) for number in range(10)),
+        gap("a"),
+        pong("last"),
+    ]
+
+
+def test_notification_that_is_begun_is_finished(line: Make) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD, owner)
+    a.fill(owner)
+
+    a.notify(owner, "next")
+
+    found, _ = after_head(a.read_all())
+    assert found == [gap("a"), notification("a", "next")]
+
+
+def test_head_of_which_no_byte_is_written_counts_as_begun(line: Make) -> None:
+    # TLS may hold it, encrypted, and takes nothing else before it.
+    a = line()
+    owner = a.subscription("a")
+    filled = a.fill_the_kernel()
+    a.notify(owner, "begun")
+    a.fill(owner)
+
+    a.notify(owner, "next")
+
+    found = messages(a.read_all()[filled:])
+    assert found[0] == notification("a", "begun")
+    assert [message["type"] for message in found] == [
+        "notification",
+        "gap",
+        "notification",
+    ]
+
+
+def test_one_who_left_the_channel_gets_no_gap(line: Make) -> None:
+    a = line()
+    left, stays = a.subscription("left"), a.subscription("stays")
+    a.outlet.write(HEAD)
+    a.notify(left, "1")
+    a.say("unsubscribed")
+    a.fill(stays)
+    left.end()
+
+    a.notify(stays, "next")
+
+    found, _ = after_head(a.read_all())
+    assert found == [pong("unsubscribed"), gap("stays"), notification("stays", "next")]
+
+
+def test_second_subscription_of_a_channel_has_a_gap_of_its_own(line: Make) -> None:
+    a = line()
+    first = a.subscription("a")
+    a.outlet.write(HEAD)
+    a.notify(first, "1")
+    first.end()
+    second = a.subscription("a")
+    a.say("subscribed")
+    a.notify(second, "2")
+    a.fill(second)
+
+    a.notify(second, "3")
+
+    found, _ = after_head(a.read_all())
+    assert found == [pong("subscribed"), gap("a"), notification("a", "3")]
+
+
+def test_backlog_that_is_full_again_leaves_one_gap_since_the_first(
+    line: Make,
+) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD)
+    before = time.time()
+    a.fill(owner)
+    after = time.time()
+    for _ in range(3):
+        a.notify(owner, "dropped too")
+        a.say("kept")
+        a.fill(owner)
+
+    a.notify(owner, "next")
+
+    found, sinces = after_head(a.read_all())
+    assert found == [
+        *[pong("kept")] * 3,
+        gap("a"),
+        notification("a", "next"),
+    ]
+    assert [before <= since <= after for since in sinces] == [True]
+
+
+def test_backlog_counts_its_gaps(line: Make) -> None:
+    a = line()
+    owner = a.subscription("a")
+    a.outlet.write(HEAD)
+    head = a.outlet.backlog_bytes
+    a.fill(owner)
+    [chunk] = native.encode_batch(Batch("a", ("next",)))
+
+    a.outlet.write(chunk, owner)
+
+    waiting = a.outlet.backlog_bytes
+    rest = a.read_all()
+    assert waiting == head + len(rest) - len(HEAD)
+    assert waiting < LIMIT
+
+
+# Giving up.
+
+
+def test_what_may_not_be_dropped_and_does_not_fit_is_too_slow(line: Make) -> None:
+    a = line()
+    a.outlet.write(HEAD)
+
+    while not a.failures:
+        a.outlet.write(b"c" * 50_000)
+        assert a.outlet.backlog_bytes <= LIMIT
+
+    assert a.failures == [CloseCode.SLOW]
+    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+
+
+def test_client_that_takes_no_byte_in_time_is_too_slow(line: Make) -> None:
+    a = line(write_timeout=0.05)
+
+    a.outlet.write(HEAD)
+    run_until(lambda: a.failures)
+
+    assert a.failures == [CloseCode.SLOW]
+    assert a.outlet.idle is True
+
+
+def test_every_byte_that_is_taken_gives_the_client_new_time(line: Make) -> None:
+    a = line(write_timeout=0.6)
+    began = time.monotonic()
+    received = 0
+
+    a.outlet.write(HEAD)
+    while received < len(HEAD) and not a.failures:
+        # A slow reader: 15 reads, one every 50 ms.
+        gevent.sleep(0.05)
+        received += len(a.available(len(HEAD) // 15 + 1))
+
+    assert a.failures == []
+    assert time.monotonic() - began > 0.7
+
+
+def test_idle_outlet_has_no_time_limit(line: Make) -> None:
+    a = line(write_timeout=0.02)
+    a.outlet.write(HEAD)
+    a.read_all()
+    until = time.monotonic() + 0.1
+
+    run_until(lambda: time.monotonic() > until)
+
+    assert a.failures == []
+
+
+def test_peer_that_is_gone_is_noticed_by_a_write(line: Make) -> None:
+    a = line()
+    a.far.close()
+
+    a.outlet.write(b"hello")
+
+    assert a.failures == [None]
+
+
+def test_peer_that_goes_while_something_waits_is_noticed(line: Make) -> None:
+    a = line()
+    a.outlet.write(HEAD)
+
+    a.far.close()
+    run_until(lambda: a.failures)
+
+    assert a.failures == [None]
+    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+
+
+def test_failure_is_told_once(line: Make) -> None:
+    a = line(write_timeout=0.02)
+    a.far.close()
+
+    for _ in range(3):
+        a.outlet.write(b"hello")
+    until = time.monotonic() + 0.1
+    run_until(lambda: time.monotonic() > until)
+
+    assert a.failures == [None]
+
+
+# Stopping.
+
+
+def test_nothing_is_written_after_stop(line: Make) -> None:
+    a = line()
+
+    a.outlet.stop()
+    a.outlet.write(b"late")
+
+    assert a.available() == b""
+    assert a.failures == []
+
+
+def test_what_waits_is_forgotten_at_stop(line: Make) -> None:
+    a = line(write_timeout=0.02)
+    a.outlet.write(HEAD)
+    a.outlet.write(b"tail")
+    left = a.outlet.backlog_bytes
+
+    a.outlet.stop()
+    received = len(a.available())
+    until = time.monotonic() + 0.1
+    run_until(lambda: time.monotonic() > until)
+
+    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert received + left == len(HEAD) + 4
+    assert a.available() == b""
+    assert a.failures == []
+
+
+def test_stop_may_come_twice(line: Make) -> None:
+    a = line()
+    a.outlet.write(HEAD)
+
+    a.outlet.stop()
+    a.outlet.stop()
+
+    assert a.outlet.idle is True
+
+
+def test_stop_inside_the_failure_is_allowed() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        outlet = Outlet(near, OutletOptions(LIMIT, 0.02), lambda code: outlet.stop())
+
+        outlet.write(b"x" * 4_000_000)
+        run_until(lambda: outlet.idle)
+        outlet.write(b"late")
+
+        assert outlet.backlog_bytes == 0

@@ -1,0 +1,240 @@
+"""One channel for one client: its states and what each change says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.errors import BadChannel, Unavailable
+from bridge.message import Gap, Interrupted
+from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription
+from bridge.wire import native
+from unit.doubles import RecordingOutlet, messages
+
+GAP = native.encode(Gap("a", "listener_lost", 2.0, 1700000000.0))
+NOTICE = native.encode(Interrupted("a", "listener_lost"))
+
+SUBSCRIBED = {
+    "type": "subscribed",
+    "channel": "a",
+    "durable": False,
+    "resumed": False,
+}
+INTERRUPTED = {"type": "interrupted", "channel": "a", "reason": "listener_lost"}
+LISTENER_LOST = {
+    "type": "gap",
+    "channel": "a",
+    "reason": "listener_lost",
+    "reload_window": 2.0,
+    "since": 1700000000.0,
+}
+NOT_KEPT = {
+    "type": "gap",
+    "channel": "a",
+    "reason": "not_kept",
+    "reload_window": 7.5,
+}
+
+
+@pytest.fixture
+def outlet() -> RecordingOutlet:
+    return RecordingOutlet()
+
+
+def subscription(outlet: RecordingOutlet, **options: Any) -> Subscription:
+    return Subscription("a", codec=native, outlet=outlet, **options)
+
+
+def in_force(subscription: Subscription) -> None:
+    subscription.in_force(lambda: GAP, lambda: 7.5)
+
+
+def never() -> Any:
+    raise AssertionError("called without need")
+
+
+def test_new_subscription_is_pending_and_silent(outlet: RecordingOutlet) -> None:
+    new = subscription(outlet)
+
+    assert (new.state, new.active, new.channel) == (State.PENDING, True, "a")
+    assert outlet.messages == []
+
+
+def test_pending_subscription_is_confirmed_once_in_force(
+    outlet: RecordingOutlet,
+) -> None:
+    pending = subscription(outlet, id="x")
+
+    pending.in_force(never, never)
+
+    assert pending.state is State.LIVE
+    assert outlet.messages == [SUBSCRIBED | {"id": "x"}]
+
+
+def test_live_subscription_is_told_nothing_when_in_force_again(
+    outlet: RecordingOutlet,
+) -> None:
+    live = subscription(outlet)
+    in_force(live)
+    outlet.take()
+
+    live.in_force(never, never)
+
+    assert live.state is State.LIVE
+    assert outlet.messages == []
+
+
+def test_subscription_that_comes_back_is_told_that_nothing_was_kept(
+    outlet: RecordingOutlet,
+) -> None:
+    resumed = subscription(outlet, resume=True)
+
+    resumed.in_force(never, lambda: 7.5)
+
+    assert outlet.messages == [SUBSCRIBED, NOT_KEPT]
+
+
+def test_subscription_that_comes_back_is_told_so_once(
+    outlet: RecordingOutlet,
+) -> None:
+    resumed = subscription(outlet, resume=True)
+    in_force(resumed)
+    resumed.interrupted(NOTICE)
+    outlet.take()
+
+    in_force(resumed)
+
+    assert outlet.messages == [LISTENER_LOST]
+
+
+def test_interruption_ends_in_one_gap(outlet: RecordingOutlet) -> None:
+    live = subscription(outlet)
+    in_force(live)
+
+    live.interrupted(NOTICE)
+    away = live.state
+    in_force(live)
+
+    assert (away, live.state) == (State.AWAY, State.LIVE)
+    assert outlet.messages == [SUBSCRIBED, INTERRUPTED, LISTENER_LOST]
+
+
+def test_interruption_is_told_once(outlet: RecordingOutlet) -> None:
+    live = subscription(outlet)
+    in_force(live)
+    outlet.take()
+
+    live.interrupted(NOTICE)
+    live.interrupted(NOTICE)
+
+    assert outlet.messages == [INTERRUPTED]
+
+
+def test_each_interruption_has_its_gap(outlet: RecordingOutlet) -> None:
+    live = subscription(outlet)
+    in_force(live)
+    outlet.take()
+
+    for _ in range(2):
+        live.interrupted(NOTICE)
+        in_force(live)
+
+    assert outlet.messages == [INTERRUPTED, LISTENER_LOST] * 2
+
+
+def test_interrupted_before_it_was_in_force_ends_in_subscribed(
+    outlet: RecordingOutlet,
+) -> None:
+    pending = subscription(outlet, id=1)
+
+    pending.interrupted(NOTICE)
+    away = pending.state
+    pending.in_force(never, never)
+
+    assert (away, pending.state) == (State.AWAY, State.LIVE)
+    assert outlet.messages == [INTERRUPTED, SUBSCRIBED | {"id": 1}]
+
+
+def test_second_request_is_confirmed_with_its_own_id(outlet: RecordingOutlet) -> None:
+    live = subscription(outlet, id="first")
+    in_force(live)
+
+    live.confirm("second")
+
+    assert outlet.messages == [
+        SUBSCRIBED | {"id": "first"},
+        SUBSCRIBED | {"id": "second"},
+    ]
+
+
+def test_gap_of_a_slow_client_says_since_when(outlet: RecordingOutlet) -> None:
+    slow = subscription(outlet)
+
+    gap = slow.slow_gap(1700000000.5)
+
+    assert messages(gap) == [
+        {
+            "type": "gap",
+            "channel": "a",
+            "reason": "slow",
+            "reload_window": MIN_RELOAD_WINDOW,
+            "since": 1700000000.5,
+        }
+    ]
+    assert outlet.messages == []
+
+
+def test_refused_subscription_says_why_and_ends(outlet: RecordingOutlet) -> None:
+    refused = subscription(outlet, id=3)
+
+    refused.refuse(BadChannel("channel 'a' is not valid"))
+
+    assert refused.active is False
+    assert outlet.messages == [
+        {
+            "type": "error",
+            "code": "bad_channel",
+            "message": "channel 'a' is not valid",
+            "id": 3,
+            "channel": "a",
+        }
+    ]
+
+
+def test_refusal_that_passes_says_when_to_ask_again(outlet: RecordingOutlet) -> None:
+    subscription(outlet).refuse(Unavailable("later", retry_delay=30.0))
+
+    assert outlet.messages == [
+        {
+            "type": "error",
+            "code": "unavailable",
+            "message": "later",
+            "channel": "a",
+            "retry_delay": 30.0,
+        }
+    ]
+
+
+def test_end_is_silent(outlet: RecordingOutlet) -> None:
+    live = subscription(outlet)
+    in_force(live)
+    outlet.take()
+
+    live.end()
+
+    assert live.active is False
+    assert outlet.messages == []
+
+
+def test_nothing_of_a_subscription_itself_may_be_dropped(
+    outlet: RecordingOutlet,
+) -> None:
+    live = subscription(outlet, resume=True)
+
+    in_force(live)
+    live.interrupted(NOTICE)
+    in_force(live)
+
+    # Chunks without owner are kept when a client is slow.
+    assert outlet.owners == [None, None, None, None]
