@@ -62,8 +62,8 @@ def run(port: int) -> int:
             "BRIDGE_PUBLIC_CHANNELS": "watchers_*",
             "BRIDGE_ALLOWED_ORIGINS": f"{site},http://localhost:{port}",
         }
-        front_end = ["gunicorn", "-c", "python:bridge.demo.site_conf"]
-        front_end += ["-b", f"{HOST}:{port}", "bridge.demo.site:create_site()"]
+        front_end = ["gunicorn", "-c", "python:bridge.demo.front_end_conf"]
+        front_end += ["-b", f"{HOST}:{port}", "bridge.demo.front_end:create_site()"]
         beside_it = ["bridge.cli", "serve", "--log-level", "warning"]
         beside_it += ["-b", f"{HOST}:{bridge_port}", "-w", "2"]
         processes = [

@@ -116,9 +116,9 @@ def test_lost_listener_is_shown_and_the_state_loaded_again(
 
 
 def test_site_knows_nothing_of_the_bridge(demo: Demo) -> None:
-    from bridge.demo import site
+    from bridge.demo import front_end
 
-    with open(site.__file__) as file:
+    with open(front_end.__file__) as file:
         source = file.read()
 
     assert not re.search(r"^\s*(import|from) bridge(?!\.static)", source, re.M)

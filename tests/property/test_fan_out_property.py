@@ -17,9 +17,9 @@ from unit.doubles import messages
 
 from bridge import hub as hub_module
 from bridge.conversation import Conversation, Service
-from bridge.identity import Identity
 from bridge.errors import BadChannel, CloseCode, TokenInvalid, Unavailable
 from bridge.hub import Hub
+from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
 from bridge.subscription import State, Subscription

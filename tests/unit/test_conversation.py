@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from bridge.conversation import Conversation, Service
-from bridge.identity import Identity
 from bridge.errors import (
     BadChannel,
     ClientError,
@@ -20,6 +19,7 @@ from bridge.errors import (
     Unavailable,
 )
 from bridge.hub import Hub
+from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
 from bridge.subscription import State

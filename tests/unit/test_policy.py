@@ -21,8 +21,8 @@ from bridge.access.policy import (
     load_policy,
 )
 from bridge.channels import Patterns
-from bridge.identity import Identity
 from bridge.errors import ClientError, TokenExpired, TokenInvalid, Unavailable
+from bridge.identity import Identity
 from unit.loop import TIMEOUT, run_until
 
 ADA = Identity("ada")
