@@ -9,6 +9,7 @@ Not here: bytes and sockets (clients), how access is decided (access).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from bridge.errors import (
     RateLimited,
     TokenInvalid,
     TooManyChannels,
+    Unavailable,
 )
 from bridge.hub import Hub
 from bridge.identity import Access, Identity
@@ -33,7 +35,6 @@ from bridge.message import (
     Authenticated,
     Bye,
     Id,
-    Ping,
     Pong,
     Request,
     ServerMessage,
@@ -46,6 +47,9 @@ from bridge.message import (
 from bridge.subscription import Codec, Outlet, State, Subscription
 
 __all__ = ["Conversation", "Service"]
+
+PENDING_RETRY_DELAY = 1.0
+"""Seconds; a second request for a channel whose first is not answered yet."""
 
 
 class ClientCodec(Codec, Protocol):
@@ -89,8 +93,8 @@ class Conversation:
 
     Args:
         close: ends the connection with a close code and a reason.
-        set_alarm: have `alarm` called once, after so many seconds; replaces the
-            one that was set before.
+        set_alarm: have `alarm` called once, after so many seconds, or not at
+            all; replaces what was set before.
     """
 
     __slots__ = (
@@ -115,7 +119,7 @@ class Conversation:
         codec: ClientCodec,
         outlet: Outlet,
         close: Callable[[CloseCode, str], None],
-        set_alarm: Callable[[float], None],
+        set_alarm: Callable[[float | None], None],
     ) -> None:
         self._service = service
         self.identity = identity
@@ -136,21 +140,14 @@ class Conversation:
     @property
     def channels(self) -> list[str]:
         """The channels subscribed to, oldest first."""
-        return list(self._subscriptions)
+        return [name for name, sub in self._subscriptions.items() if sub.active]
 
     def open(self, channels: Iterable[str], *, resume: bool = False) -> None:
         """Welcome the client and subscribe it to the channels of its URL."""
-        self._tell(
-            Welcome(
-                protocol=self._codec.PROTOCOL,
-                heartbeat_interval=self._service.heartbeat_interval,
-                max_channels=self._service.max_channels,
-                authenticated=self.identity is not None,
-            )
-        )
+        self._welcome()
         self._watch_expiry()
         access = self._service.access
-        for channel in channels:
+        for channel in dict.fromkeys(channels):
             if self.ended:
                 return
             request = Subscribe(channel, resume=resume)
@@ -172,8 +169,19 @@ class Conversation:
 
         A browser cannot read the status of a refused handshake.
         """
+        self._welcome()
         self._tell(error_message(error, id=None, channel=None))
         self._close(error.close_code, error.message)
+
+    def _welcome(self) -> None:
+        self._tell(
+            Welcome(
+                protocol=self._codec.PROTOCOL,
+                heartbeat_interval=self._service.heartbeat_interval,
+                max_channels=self._service.max_channels,
+                authenticated=self.identity is not None,
+            )
+        )
 
     def alarm(self) -> None:
         """The time set with `set_alarm` is over."""
@@ -221,7 +229,7 @@ class Conversation:
                     self._unsubscribe(request)
                 case Authenticate():
                     self._authenticate(request)
-                case Ping():
+                case _:
                     self._tell(Pong(request.id))
         except ClientError as error:
             self._refuse(error, id=request.id, channel=channel)
@@ -231,11 +239,14 @@ class Conversation:
         present = self._subscriptions.get(channel)
         if present is not None and present.active:
             if present.state is not State.LIVE:
-                raise BadMessage(f"channel {channel!r} is being subscribed to")
+                raise Unavailable(
+                    f"channel {channel!r} is not listened to yet",
+                    retry_delay=PENDING_RETRY_DELAY,
+                )
             present.confirm(request.id)
             return
         self._check_rate()
-        if present is None and len(self._subscriptions) >= self._service.max_channels:
+        if len(self.channels) >= self._service.max_channels:
             raise TooManyChannels(
                 f"at most {self._service.max_channels} channels a connection"
             )
@@ -263,6 +274,12 @@ class Conversation:
             raise
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
+        if self._waiting is not None:
+            self._waiting = [
+                waiting
+                for waiting in self._waiting
+                if waiting.channel != request.channel
+            ]
         subscription = self._subscriptions.pop(request.channel, None)
         if subscription is not None:
             self._service.hub.unsubscribe(subscription)
@@ -280,6 +297,8 @@ class Conversation:
             )
 
     def _authenticate(self, request: Authenticate) -> None:
+        # As dear as a subscribe: every channel is asked again.
+        self._check_rate()
         identity = self._service.access.authenticate(request.token)
         if self.ended:
             return
@@ -296,9 +315,11 @@ class Conversation:
 
     def _watch_expiry(self) -> float | None:
         """Close when the identity expires; returns the seconds until then."""
-        if self.identity is None or self.identity.expires_at is None:
+        expires_at = None if self.identity is None else self.identity.expires_at
+        if self.ended or expires_at is None or not math.isfinite(expires_at):
+            self._set_alarm(None)
             return None
-        expires_in = max(0.0, self.identity.expires_at - time.time())
+        expires_in = max(0.0, expires_at - time.time())
         self._set_alarm(expires_in)
         return round(expires_in, 3)
 

@@ -201,6 +201,8 @@ class Hub:
         if topic is not None:
             self.subscriptions -= len(topic.subscriptions)
             for subscription in topic.subscriptions:
+                subscription.end()
+            for subscription in topic.subscriptions:
                 subscription.refuse(error)
 
     def _change(

@@ -73,13 +73,17 @@ def origins(text: str) -> tuple[str, ...]:
                 f"{origin!r} is no origin: 'https://host' or 'https://host:port', "
                 "without a path or '*', is expected"
             )
-    return tuple(origin.lower() for origin in names(text))
+    # Browsers leave the default port out.
+    return tuple(
+        re.sub(r"^(https://.*):443$|^(http://.*):80$", r"\1\2", origin.lower())
+        for origin in names(text)
+    )
 
 
 def hosts(text: str) -> tuple[str, ...]:
     """Parse host names without ports, separated by commas."""
     for host in names(text):
-        if re.search(r"[/:*\s]", host) and not host.startswith("["):
+        if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^\[\]/:*\s@]+", host):
             raise ValueError(f"{host!r} is no host name without port")
     return tuple(host.lower().strip("[]") for host in names(text))
 

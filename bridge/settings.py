@@ -297,7 +297,10 @@ class Settings:
         problems: list[str] = []
         for item in fields(cls):
             names = [variable(item), item.metadata["also"]]
-            name = next((name for name in names if name and environ.get(name)), None)
+            name = next(
+                (name for name in names if name and environ.get(name, "").strip()),
+                None,
+            )
             if name is None:
                 continue
             try:

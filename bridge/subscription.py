@@ -109,7 +109,7 @@ class Subscription:
         if not self._answered:
             self._answered = True
             self.confirm(self._id)
-            if self._resume:
+            if self._resume and self.active:
                 self._tell(Gap(self.channel, "not_kept", reload_window()))
         elif self.state is State.AWAY:
             self.outlet.write(gap())
@@ -135,9 +135,8 @@ class Subscription:
         return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, since))
 
     def refuse(self, error: ClientError) -> None:
-        """The channel cannot be had: say so and end."""
+        """Say that the channel cannot be had; the hub has ended it."""
         self._tell(error_message(error, id=self._id, channel=self.channel))
-        self.end()
 
     def end(self) -> None:
         """The client left the channel."""

@@ -146,6 +146,8 @@ class Proxies:
         if not _is_address(address):
             return False
         ip = ipaddress.ip_address(address)
+        # A socket for both families shows IPv4 addresses mapped into IPv6.
+        ip = getattr(ip, "ipv4_mapped", None) or ip
         return any(ip in network for network in self._networks)
 
 

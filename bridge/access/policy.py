@@ -207,7 +207,7 @@ class Gatekeeper:
                 self._timeout,
                 extra={"action": "policy_timeout"},
             )
-        except Exception:
+        except (Exception, SystemExit):
             log.exception(
                 "access policy: %s failed",
                 question,
@@ -251,3 +251,5 @@ def _outcome(call: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return call(), None
     except Exception as exc:
         return None, exc
+    except BaseException as exc:  # A policy must not end the worker.
+        return None, RuntimeError(repr(exc))

@@ -123,7 +123,7 @@ class Connections:
             # Handshakes that were under way; for the others it does nothing.
             for connection in tuple(self._slot_of):
                 self._dismiss(connection, spread)
-            gevent.sleep(0.02)
+            gevent.sleep(0.05)
         for connection in tuple(self._slot_of):
             connection.abandon()
 

@@ -6,8 +6,8 @@ an event watcher when the socket can take more; a slow client costs a watcher
 and a timer, and no greenlet.
 
 Invariants: one writer at a time; a chunk that has begun is always finished;
-the backlog is bounded by `max_backlog_bytes`, or holds one chunk. When it is
-full, notifications not begun are dropped and their subscriptions' gaps stand
+what waits behind it is bounded by `max_backlog_bytes`, or is one chunk. When
+that is full, notifications are dropped and their subscriptions' gaps stand
 where the last of them stood. What nobody may drop does not fit either: the
 client is too slow, and the outlet fails.
 
@@ -96,16 +96,26 @@ class _Backlog:
 
     def __init__(self, watcher: Any, timer: Any) -> None:
         self.entries: deque[_Entry] = deque()
-        #: Bytes of the first entry that are written.
+        #: Bytes of the first entry, the head, that are written.
         self.offset = 0
-        #: Bytes that are not.
+        #: Bytes behind the head.
         self.size = 0
         self.watcher = watcher
         self.timer = timer
 
     def add(self, entry: _Entry) -> None:
+        if self.entries:
+            self.size += len(entry.chunk)
         self.entries.append(entry)
-        self.size += len(entry.chunk)
+
+    def next(self) -> bool:
+        """The head is written; returns whether there is another."""
+        self.entries.popleft()
+        self.offset = 0
+        if not self.entries:
+            return False
+        self.size -= len(self.entries[0].chunk)
+        return True
 
     def drop(self) -> None:
         """Drop every notification not begun; leave a gap for each owner."""
@@ -127,7 +137,7 @@ class _Backlog:
                 since = first[owner]
                 kept.append(_Entry(owner.slow_gap(since), owner, since))
         self.entries = deque([head, *kept])
-        self.size = sum(len(entry.chunk) for entry in self.entries) - self.offset
+        self.size = sum(len(entry.chunk) for entry in kept)
 
     def close(self) -> None:
         self.watcher.stop()
@@ -185,7 +195,10 @@ class Outlet:
     @property
     def backlog_bytes(self) -> int:
         """Bytes that wait for the socket."""
-        return self._backlog.size if self._backlog is not None else 0
+        backlog = self._backlog
+        if backlog is None:
+            return 0
+        return len(backlog.entries[0].chunk) - backlog.offset + backlog.size
 
     def stop(self) -> None:
         """Write nothing more; what waits is forgotten. Safe to call twice."""
@@ -202,38 +215,36 @@ class Outlet:
         self._backlog = backlog = _Backlog(watcher, timer)
         backlog.add(entry)
         backlog.offset = sent
-        backlog.size -= sent
         watcher.start(self._flush)
         timer.start(self._fail, CloseCode.SLOW)
 
     def _keep(self, backlog: _Backlog, entry: _Entry) -> None:
-        limit = self._options.max_backlog_bytes
-        if backlog.size + len(entry.chunk) > limit:
+        room = self._options.max_backlog_bytes - len(entry.chunk)
+        if backlog.size and backlog.size > room:
             backlog.drop()
-            if backlog.size + len(entry.chunk) > limit and len(backlog.entries) > 1:
-                self._fail(CloseCode.SLOW)
+            if backlog.size and backlog.size > room:
+                if entry.owner is None:
+                    self._fail(CloseCode.SLOW)
+                    return
+                backlog.add(entry)
+                backlog.drop()
                 return
         backlog.add(entry)
 
     def _flush(self) -> None:
         """Write what waits; called by the event loop when the socket can take it."""
         backlog, send = self._backlog, self._send
-        if backlog is None or send is None:
-            return
+        assert backlog is not None and send is not None  # `stop` stops the watcher
         try:
             for _ in range(_MAX_CHUNKS_PER_TURN):
                 chunk = backlog.entries[0].chunk
                 sent = send(memoryview(chunk)[backlog.offset :])
                 backlog.timer.again(self._fail, CloseCode.SLOW)
-                backlog.size -= sent
                 backlog.offset += sent
-                if backlog.offset == len(chunk):
-                    backlog.entries.popleft()
-                    backlog.offset = 0
-                    if not backlog.entries:
-                        backlog.close()
-                        self._backlog = None
-                        return
+                if backlog.offset == len(chunk) and not backlog.next():
+                    backlog.close()
+                    self._backlog = None
+                    return
         except BlockingIOError:
             pass
         except OSError:

@@ -228,12 +228,14 @@ class WebSocketConnection:
             )
             self.close(CloseCode.INTERNAL, "internal error")
 
-    def _set_alarm(self, seconds: float) -> None:
+    def _set_alarm(self, seconds: float | None) -> None:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm.close()
-        self._alarm = gevent.get_hub().loop.timer(seconds)
-        self._alarm.start(self._conversation.alarm)
+            self._alarm = None
+        if seconds is not None and not self._ended:
+            self._alarm = gevent.get_hub().loop.timer(seconds)
+            self._alarm.start(self._conversation.alarm)
 
     # Ending.
 

@@ -7,7 +7,6 @@ was replaced are found at the next connection, without a restart.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,9 @@ __all__ = ["Address", "Resolve"]
 
 Resolve = Callable[[str, str], Sequence[str]]
 """From host name and port to its addresses; raises OSError."""
+
+SHOWN = ("service", "host", "hostaddr", "port", "user", "dbname")
+"""Parameters that logs may show, in this order."""
 
 KEEPALIVES = {
     "keepalives_idle": "30",
@@ -64,9 +66,12 @@ class Address:
         """
         try:
             given = parse_dsn(self.url)
-        except psycopg2.ProgrammingError as exc:
-            reason = str(exc).strip()
-            raise DatabaseError(f"the database URL is not valid: {reason}") from exc
+        except (psycopg2.Error, UnicodeError):
+            # libpq's own words may quote the password.
+            raise DatabaseError(
+                "the database URL is not valid: check its quotes, and the "
+                "percent-encoding of special characters"
+            ) from None
         parameters: dict[str, str] = {**KEEPALIVES, **extra, **given}
         if self.password_file is not None:
             parameters["password"] = self._password(self.password_file)
@@ -76,18 +81,26 @@ class Address:
         return dsn
 
     def __str__(self) -> str:
-        """The URL with its password masked, for logs."""
-        masked = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.url)
-        return re.sub(r"(password\s*=\s*)('[^']*'|[^&\s]+)", r"\1***", masked)
+        """Where it is, for logs: nothing that could be a secret."""
+        try:
+            given = parse_dsn(self.url)
+        except (psycopg2.Error, UnicodeError):
+            return "(not valid)"
+        shown = {name: given[name] for name in SHOWN if name in given}
+        # Someone did not encode the @ of a password; this is its second half.
+        if "@" in shown.get("host", "")[1:]:
+            shown["host"] = "***"
+        return " ".join(f"{name}={value}" for name, value in shown.items())
 
     @staticmethod
     def _password(path: str) -> str:
         try:
             return Path(path).read_text().rstrip("\r\n")
-        except OSError as exc:
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = getattr(exc, "strerror", None) or "it is not text in UTF-8"
             raise DatabaseError(
-                f"cannot read BRIDGE_DATABASE_PASSWORD_FILE {path!r}: {exc.strerror}"
-            ) from exc
+                f"cannot read BRIDGE_DATABASE_PASSWORD_FILE {path!r}: {reason}"
+            ) from None
 
 
 def _resolved(parameters: dict[str, str], resolve: Resolve) -> dict[str, str]:

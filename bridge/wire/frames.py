@@ -135,17 +135,15 @@ class Decoder:
         max_message_bytes: largest message taken, over all its fragments.
     """
 
-    __slots__ = ("_buffer", "_ended", "_max", "_parts", "_size", "_utf8")
+    __slots__ = ("_buffer", "_ended", "_max", "_message", "_utf8")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max = max_message_bytes
         #: Bytes of a frame that is not complete; b"" between frames.
         self._buffer = b""
-        #: Fragments of an unfinished message; None between messages.
-        self._parts: list[str] | list[bytes] | None = None
-        #: Bytes in those fragments.
-        self._size = 0
-        #: Decodes a fragmented text message; None for any other.
+        #: What has come of a fragmented message; None between such messages.
+        self._message: bytearray | None = None
+        #: Checks a fragmented text as it comes; None for a binary one.
         self._utf8: codecs.IncrementalDecoder | None = None
         #: After a Close frame or a violation: nothing more is read.
         self._ended = False
@@ -180,7 +178,7 @@ class Decoder:
         if available < 2:
             return None
         first, second = buffer[start], buffer[start + 1]
-        _check_head(first, second, fragmented=self._parts is not None)
+        _check_head(first, second, fragmented=self._message is not None)
         size = second & 0x7F
         head = 2
         if size > _MAX_CONTROL_BYTES:
@@ -188,7 +186,8 @@ class Decoder:
             if available < head:
                 return None
             size = _long_size(buffer[start + 2 : start + head])
-        if not first & 0x08 and self._size + size > self._max:
+        before = len(self._message) if self._message is not None else 0
+        if not first & 0x08 and before + size > self._max:
             raise ProtocolViolation(
                 CloseCode.TOO_BIG, f"message exceeds {self._max} bytes"
             )
@@ -209,27 +208,23 @@ class Decoder:
             return Pong(payload)
         if opcode == _CLOSE:
             return _close(payload)
-        if first & _FIN and self._parts is None:
+        if first & _FIN and self._message is None:
             return Text(_decode(payload)) if opcode == _TEXT else Binary(payload)
         return self._fragment(opcode, bool(first & _FIN), payload)
 
     def _fragment(self, opcode: int, final: bool, payload: bytes) -> Event | None:
-        if self._parts is None:
-            self._parts = []
+        if self._message is None:
+            self._message = bytearray()
             self._utf8 = _UTF8() if opcode == _TEXT else None
-        self._size += len(payload)
-        if self._utf8 is None:
-            self._parts.append(payload)  # type: ignore[arg-type]
-        else:
-            self._parts.append(_decode(payload, self._utf8, final))  # type: ignore[arg-type]
+        self._message += payload
+        if self._utf8 is not None:
+            # Invalid text is told at once, not when the last fragment comes.
+            _decode(payload, self._utf8, final)
         if not final:
             return None
-        event: Event
-        if self._utf8 is None:
-            event = Binary(b"".join(self._parts))  # type: ignore[arg-type]
-        else:
-            event = Text("".join(self._parts))  # type: ignore[arg-type]
-        self._parts, self._utf8, self._size = None, None, 0
+        whole = bytes(self._message)
+        event = Binary(whole) if self._utf8 is None else Text(_decode(whole))
+        self._message, self._utf8 = None, None
         return event
 
 

@@ -203,7 +203,9 @@ def _optional_string(values: dict[str, Any], name: str, id: Id | None) -> str | 
 
 
 def _boolean(values: dict[str, Any], name: str, id: Id | None) -> bool:
-    value = values.get(name, False)
+    value = values.get(name)
+    if value is None:
+        return False
     if not isinstance(value, bool):
         raise BadMessage(f"{name!r} must be true or false", id=id)
     return value

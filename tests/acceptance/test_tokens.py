@@ -121,6 +121,7 @@ def test_bad_token_of_the_handshake_is_told_and_closed(
         additional_headers={"Authorization": f"Bearer {bad}"},
         proxy=None,
     ) as subscriber:
+        assert json.loads(subscriber.recv(10))["type"] == "welcome"
         message = json.loads(subscriber.recv(10))
         with pytest.raises(Exception) as closed:
             subscriber.recv(10)
