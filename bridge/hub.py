@@ -30,8 +30,8 @@ it room to answer everybody else."""
 MAX_RELOAD_WINDOW = 60.0
 """Seconds; longer than this a page with old content does more harm."""
 
-_LOOK_AT_CLOCK_EVERY = 64
-"""Writes between two looks at the clock; a write takes some microseconds."""
+_RUN_LENGTH = 64
+"""Subscriptions between two looks at the clock; a write takes microseconds."""
 
 _MAX_RUN = 0.004
 """Seconds of fan-out after which other greenlets get a turn."""
@@ -152,31 +152,30 @@ class Hub:
         # Not live: left over from an earlier LISTEN, with a hole behind it.
         if topic is None or topic.state is not State.LIVE:
             return
-        turn = self._turns()
+        pace = _Pace(self._clock, self._pause)
         for codec, subscriptions in topic.groups():
             chunks = codec.encode_batch(batch)
-            for subscription in subscriptions:
-                if subscription.active:
-                    write = subscription.outlet.write
-                    for chunk in chunks:
-                        write(chunk, subscription)
-                next(turn)
+            for run in pace.runs(subscriptions):
+                for subscription in run:
+                    if subscription.active:
+                        for chunk in chunks:
+                            subscription.outlet.write(chunk, subscription)
 
     def in_force(self, channels: Iterable[str]) -> None:
         """The channels are listened to from now on, or again."""
         found = self._change(channels, State.LIVE)
         told = sum(len(topic.subscriptions) for _, topic in found)
         window = self.reload_window(told)
-        turn = self._turns()
+        pace = _Pace(self._clock, self._pause)
         for channel, topic in found:
             message = Gap(channel, "listener_lost", window, topic.since)
             topic.since = None
             for codec, subscriptions in topic.groups():
                 gap = _once(codec, message)
-                for subscription in subscriptions:
-                    if subscription.active and subscription.state is not State.LIVE:
-                        subscription.in_force(gap, self.reload_window)
-                    next(turn)
+                for run in pace.runs(subscriptions):
+                    for subscription in run:
+                        if subscription.active and subscription.state is not State.LIVE:
+                            subscription.in_force(gap, self.reload_window)
 
     def interrupted(self, channels: Iterable[str], since: float | None) -> None:
         """Nothing can arrive on the channels until `in_force`.
@@ -185,15 +184,15 @@ class Hub:
             since: Unix seconds of the last moment known complete.
         """
         found = self._change(channels, State.AWAY)
-        turn = self._turns()
+        pace = _Pace(self._clock, self._pause)
         for channel, topic in found:
             topic.since = since
             for codec, subscriptions in topic.groups():
                 notice = codec.encode(Interrupted(channel, "listener_lost"))
-                for subscription in subscriptions:
-                    if subscription.active:
-                        subscription.interrupted(notice)
-                    next(turn)
+                for run in pace.runs(subscriptions):
+                    for subscription in run:
+                        if subscription.active:
+                            subscription.interrupted(notice)
 
     def refuse(self, channel: str, error: ClientError) -> None:
         """The channel cannot be listened to: its subscriptions end."""
@@ -217,15 +216,26 @@ class Hub:
                 found.append((channel, topic))
         return found
 
-    def _turns(self) -> Iterator[None]:
-        """Each `next` counts a write and pauses when the run was long enough."""
-        began = self._clock()
-        while True:
-            for _ in range(_LOOK_AT_CLOCK_EVERY):
-                yield
-            if self._clock() - began > _MAX_RUN:
+
+class _Pace:
+    """Lets other greenlets run when a fan-out has run for long enough."""
+
+    __slots__ = ("_began", "_clock", "_pause")
+
+    def __init__(self, clock: Callable[[], float], pause: Callable[[], None]) -> None:
+        self._clock = clock
+        self._pause = pause
+        self._began = clock()
+
+    def runs(
+        self, subscriptions: tuple[Subscription, ...]
+    ) -> Iterator[tuple[Subscription, ...]]:
+        """Cut subscriptions into runs; pause between two when it is time."""
+        for start in range(0, len(subscriptions), _RUN_LENGTH):
+            if self._clock() - self._began > _MAX_RUN:
                 self._pause()
-                began = self._clock()
+                self._began = self._clock()
+            yield subscriptions[start : start + _RUN_LENGTH]
 
 
 def _once(codec: Codec, message: Gap) -> Callable[[], bytes]:

@@ -536,8 +536,8 @@ def test_long_fan_out_pauses_whenever_a_run_was_long_enough() -> None:
 
     house.publish("1")
 
-    # The clock is looked at every 64 writes.
-    assert house.pauses == 3
+    # The clock is looked at before each run of 64.
+    assert house.pauses == 4
 
 
 def test_run_begins_anew_after_a_pause() -> None:
@@ -564,7 +564,7 @@ def test_pauses_go_on_counting_over_channels() -> None:
     first = house.pauses
     house.hub.in_force("abcdefgh")
 
-    assert (first, house.pauses) == (3, 6)
+    assert (first, house.pauses) == (8, 16)
 
 
 def test_one_who_leaves_during_a_publish_gets_no_more_of_it() -> None:
@@ -579,8 +579,8 @@ def test_one_who_leaves_during_a_publish_gets_no_more_of_it() -> None:
     house.meanwhile = leave
     house.publish("1")
 
-    assert house.pauses == 3
-    assert [len(guest.told) for guest in guests] == [1] * (MANY - 1) + [0]
+    assert house.pauses == 4
+    assert [len(guest.told) for guest in guests] == [0] + [1] * (MANY - 2) + [0]
 
 
 def test_one_who_comes_during_a_publish_is_subscribed_and_gets_the_next() -> None:
@@ -711,6 +711,41 @@ def test_one_who_is_gone_when_it_is_told_does_not_disturb_the_others() -> None:
 
 
 # Channels that PostgreSQL cannot listen to.
+
+
+def test_one_who_is_gone_when_its_channel_is_refused_does_not_disturb_the_others() -> (
+    None
+):
+    house = House(State.PENDING)
+    first, gone, last = house.new(), house.new(), house.new()
+    gone.outlet.on_write = gone.leave
+
+    house.hub.refuse("a", BadChannel("no"))
+
+    refused = {
+        "type": "error",
+        "code": "bad_channel",
+        "message": "no",
+        "channel": "a",
+    }
+    assert [guest.told for guest in (first, gone, last)] == [[refused]] * 3
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+    # The listener has given the channel up by itself.
+    assert house.demand.calls == [("want", "a")]
+
+
+def test_subscriptions_of_a_refused_channel_have_ended_before_one_is_told() -> None:
+    house = House(State.PENDING)
+    guests = [house.new() for _ in range(3)]
+    found: list[bool] = []
+    for guest in guests:
+        guest.outlet.on_write = lambda: found.extend(
+            guest.subscription.active for guest in guests
+        )
+
+    house.hub.refuse("a", BadChannel("no"))
+
+    assert found == [False] * 9
 
 
 def test_refused_channel_ends_its_subscriptions() -> None:
