@@ -157,10 +157,7 @@ class Conversation:
                 and access.takes_tokens
                 and not access.is_public(channel)
             ):
-                if self._waiting is None:
-                    self._waiting = []
-                    self._set_alarm(self._service.authenticate_timeout)
-                self._waiting.append(request)
+                self._wait_for_token(request)
             else:
                 self._answer(request)
 
@@ -246,10 +243,10 @@ class Conversation:
             present.confirm(request.id)
             return
         self._check_rate()
-        if len(self.channels) >= self._service.max_channels:
-            raise TooManyChannels(
-                f"at most {self._service.max_channels} channels a connection"
-            )
+        if len(self._subscriptions) >= self._service.max_channels:
+            self._drop_refused()
+            if len(self._subscriptions) >= self._service.max_channels:
+                raise self._too_many()
         access = self._service.access
         if not access.may_subscribe(self.identity, channel):
             if self.identity is None and access.takes_tokens:
@@ -273,6 +270,15 @@ class Conversation:
             del self._subscriptions[channel]
             raise
 
+    def _wait_for_token(self, request: Subscribe) -> None:
+        if self._waiting is None:
+            self._waiting = []
+            self._set_alarm(self._service.authenticate_timeout)
+        if len(self._waiting) < self._service.max_channels:
+            self._waiting.append(request)
+        else:
+            self._refuse(self._too_many(), id=None, channel=request.channel)
+
     def _unsubscribe(self, request: Unsubscribe) -> None:
         if self._waiting is not None:
             self._waiting = [
@@ -280,10 +286,24 @@ class Conversation:
                 for waiting in self._waiting
                 if waiting.channel != request.channel
             ]
+            if not self._waiting:
+                self._waiting = None
+                self._set_alarm(None)
         subscription = self._subscriptions.pop(request.channel, None)
         if subscription is not None:
             self._service.hub.unsubscribe(subscription)
         self._tell(Unsubscribed(request.channel, "requested", id=request.id))
+
+    def _drop_refused(self) -> None:
+        """Forget the subscriptions that PostgreSQL could not listen to."""
+        for channel, subscription in list(self._subscriptions.items()):
+            if not subscription.active:
+                del self._subscriptions[channel]
+
+    def _too_many(self) -> TooManyChannels:
+        return TooManyChannels(
+            f"at most {self._service.max_channels} channels a connection"
+        )
 
     def _check_rate(self) -> None:
         rate, now = self._service.subscribe_rate, self._service.clock()
@@ -325,6 +345,7 @@ class Conversation:
 
     def _ask_again(self) -> None:
         """A new token may allow less: ask the policy about every channel."""
+        self._drop_refused()
         for channel, subscription in list(self._subscriptions.items()):
             error: ClientError | None = None
             try:

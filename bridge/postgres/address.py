@@ -7,6 +7,7 @@ was replaced are found at the next connection, without a restart.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,9 +88,12 @@ class Address:
         except (psycopg2.Error, UnicodeError):
             return "(not valid)"
         shown = {name: given[name] for name in SHOWN if name in given}
-        # Someone did not encode the @ of a password; this is its second half.
-        if "@" in shown.get("host", "")[1:]:
-            shown["host"] = "***"
+        # A password whose special characters are not encoded falls apart, and
+        # its parts stand anywhere. (An abstract socket begins with @.)
+        parts = [shown.get(name, "").removeprefix("@") for name in SHOWN]
+        port = shown.get("port", "").replace(",", "")
+        if re.search("[@=]|://", " ".join(parts)) or not (port.isdigit() or not port):
+            return "(an address with special characters)"
         return " ".join(f"{name}={value}" for name, value in shown.items())
 
     @staticmethod

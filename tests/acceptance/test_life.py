@@ -160,9 +160,9 @@ def test_reader_that_stopped_is_dropped_in_the_end(
     other = client(server, "a")
     other.receive()
 
-    for _ in range(20):
-        database.notify("a", *(f"{n}" + "x" * 7900 for n in range(10)))
-        assert len(other.payloads(10)) == 10
+    for _ in range(50):
+        database.notify("a", *(f"{n}" + "x" * 7900 for n in range(4)))
+        assert len(other.payloads(4)) == 4
     wait_until(lambda: "it does not read what it is sent" in server.log)
 
     wait_until(lambda: server.readiness()["connections"]["open"] == 1)

@@ -31,7 +31,7 @@ CHANNELS = "ab"
 @pytest.fixture(autouse=True, scope="module")
 def pause_after_every_write() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_module, "_LOOK_AT_CLOCK_EVERY", 1)
+        patch.setattr(hub_module, "_RUN_LENGTH", 1)
         yield
 
 

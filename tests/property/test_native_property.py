@@ -68,7 +68,7 @@ def check_request(text: str) -> None:
             assert type(channel) is str and channel == given_["channel"]
             assert cursor is None or type(cursor) is str
             assert cursor == given_.get("cursor")
-            assert type(resume) is bool and resume == given_.get("resume", False)
+            assert resume is (given_.get("resume") is True)
         case Unsubscribe(channel):
             assert given_["type"] == "unsubscribe"
             assert type(channel) is str and channel == given_["channel"]

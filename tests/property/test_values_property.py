@@ -94,7 +94,9 @@ def test_any_environment_gives_settings_or_all_its_problems(
         assert 1 <= len(error.problems) <= len(environ)
         return
     assert isinstance(result, Settings)
-    assert set(sources.values()) == {n for n in known & set(environ) if environ[n]}
+    assert set(sources.values()) == {
+        name for name in known & set(environ) if environ[name].strip()
+    }
     assert len(warnings) == len(
         [n for n in environ if n not in known and not n.startswith("BRIDGE_TEST_")]
     )

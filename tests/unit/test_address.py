@@ -80,9 +80,34 @@ def test_parameters_of_the_url_win() -> None:
     assert found["tcp_user_timeout"] == "60000"
 
 
-@pytest.mark.parametrize("url", ["postgresql://[db/x", "host", "nonsense=1"])
-def test_url_that_cannot_be_parsed_is_a_database_error(url: str) -> None:
-    assert problem(Address(url)).startswith("the database URL is not valid: ")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://[db/x",
+        "host",
+        "nonsense=1",
+        "s3cret",
+        "host=db password='s3cret",
+        "postgresql://ada:p%zzs3cret@db/x",
+        "postgresql://ada@db/x?password=s3%zzcret",
+        "host=db password=s3cret\udcff",
+    ],
+)
+def test_url_that_cannot_be_parsed_is_a_database_error_that_quotes_nothing(
+    url: str,
+) -> None:
+    address = Address(url)
+
+    with pytest.raises(DatabaseError) as caught:
+        address.dsn()
+
+    assert str(caught.value) == (
+        "the database URL is not valid: check its quotes, and the "
+        "percent-encoding of special characters"
+    )
+    # libpq's own words would be printed with a traceback.
+    assert caught.value.__suppress_context__ is True
+    assert str(address) == "(not valid)"
 
 
 # The password.
@@ -116,22 +141,54 @@ def test_password_file_that_is_not_there_is_a_database_error(tmp_path: Path) -> 
     )
 
 
+def test_password_file_that_is_no_text_is_a_database_error(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"p\xe4ss\n")
+
+    assert problem(Address("host=db", str(file))) == (
+        f"cannot read BRIDGE_DATABASE_PASSWORD_FILE {str(file)!r}: "
+        "it is not text in UTF-8"
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql://ada:s3cret@db/x", "postgresql://ada:***@db/x"),
-        ("postgresql://:s3cret@db/x", "postgresql://:***@db/x"),
-        ("postgresql://ada:s3/cr:et@db/x", "postgresql://ada:***@db/x"),
-        ("postgresql://db/x?password=s3cret&a=b", "postgresql://db/x?password=***&a=b"),
-        ("host=db password=s3cret dbname=x", "host=db password=*** dbname=x"),
-        ("password = 's3 cret' host=db", "password = *** host=db"),
-        ("host=db sslpassword=s3cret", "host=db sslpassword=***"),
-        ("postgresql://ada@db:5432/x", "postgresql://ada@db:5432/x"),
-        ("host=db user=ada", "host=db user=ada"),
+        ("postgresql://ada:s3cret@db/x", "host=db user=ada dbname=x"),
+        ("postgresql://:s3cret@db/x", "host=db dbname=x"),
+        ("postgresql://db/x?password=s3cret", "host=db dbname=x"),
+        ("postgresql://ada@db:5432/x", "host=db port=5432 user=ada dbname=x"),
+        ("host=db password=s3cret dbname=x", "host=db dbname=x"),
+        ("password = 's3 cret' host=db", "host=db"),
+        (r"host=db password='s3\'cret' dbname=x", "host=db dbname=x"),
+        (r"host=db password=s3\ cret", "host=db"),
+        ("host=db password=s3&cret", "host=db"),
+        ("host=db sslpassword=s3cret sslmode=require", "host=db"),
+        ("service=main hostaddr=192.0.2.1", "service=main hostaddr=192.0.2.1"),
+        ("host=@abstract", "host=@abstract"),
+        ("host=/run/postgresql", "host=/run/postgresql"),
+        ("", ""),
     ],
 )
-def test_address_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_address_is_shown_by_its_place_alone(url: str, shown: str) -> None:
     assert str(Address(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:p@s3cret@db/x",
+        "postgresql://ada:p#s3cret@db/x",
+        "postgresql://ada:p?s3cret@db/x",
+        "postgresql://ada:p[s3cret@db/x",
+        "postgresql://ada:p/s3cret@db/x",
+        "postgresql://ada:s3cret/p:w@db/x",
+        "postgresql://ada:p@s3cret:w@db/x",
+        "postgresql://ada:p@s3cret/w@db/x",
+    ],
+)
+def test_password_that_is_not_encoded_is_not_shown(url: str) -> None:
+    assert "s3cret" not in str(Address(url))
 
 
 def test_repr_does_not_show_the_url() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -94,8 +95,8 @@ class Talk:
         self.gate = Gate(may_subscribe, tokens)
         #: Monotonic seconds.
         self.now = 1000.0
-        #: After how many seconds each alarm was to come.
-        self.alarms: list[float] = []
+        #: After how many seconds the alarm is to come; None: it is not set.
+        self.alarm: float | None = None
         self.closed: list[tuple[CloseCode, str]] = []
         self.conversation = Conversation(
             Service(
@@ -112,8 +113,11 @@ class Talk:
             codec=native,
             outlet=self.outlet,
             close=self._close,
-            set_alarm=self.alarms.append,
+            set_alarm=self._set_alarm,
         )
+
+    def _set_alarm(self, seconds: float | None) -> None:
+        self.alarm = seconds
 
     def _close(self, code: CloseCode, reason: str) -> None:
         self.closed.append((code, reason))
@@ -183,6 +187,14 @@ def test_channels_of_the_url_are_subscribed_to_in_order() -> None:
 
     assert talk.outlet.messages == [WELCOME, subscribed("b"), subscribed("a")]
     assert talk.conversation.channels == ["b", "a"]
+
+
+def test_channel_that_the_url_names_twice_is_one() -> None:
+    talk = Talk()
+
+    talk.conversation.open(["b", "a", "b"])
+
+    assert talk.outlet.messages == [WELCOME, subscribed("b"), subscribed("a")]
 
 
 def test_channels_of_the_url_are_resumed_together() -> None:
@@ -291,18 +303,52 @@ def test_second_subscribe_is_answered_and_subscribes_once() -> None:
     assert talk.hub.subscriptions == 1
 
 
-def test_second_subscribe_before_the_first_is_answered_is_an_error() -> None:
-    talk = Talk(state=State.PENDING)
+@pytest.mark.parametrize("state", [State.PENDING, State.AWAY])
+def test_second_subscribe_before_the_first_is_answered_is_refused_for_now(
+    state: State,
+) -> None:
+    talk = Talk(state=state)
     talk.say("subscribe", channel="a", id=1)
 
     again = talk.say("subscribe", channel="a", id=2)
     talk.hub.in_force(["a"])
 
     refused = error(
-        "bad_message", "channel 'a' is being subscribed to", id=2, channel="a"
+        "unavailable",
+        "channel 'a' is not listened to yet",
+        id=2,
+        channel="a",
+        retry_delay=1.0,
     )
     assert again == [refused]
     assert talk.outlet.messages == [refused, subscribed("a", id=1)]
+
+
+def test_second_subscribe_before_the_first_is_answered_is_no_mistake() -> None:
+    talk = Talk(state=State.PENDING, max_errors=1)
+
+    for _ in range(3):
+        talk.say("subscribe", channel="a")
+
+    assert talk.closed == []
+
+
+def test_second_subscribe_while_the_source_is_away_is_refused_for_now() -> None:
+    talk = Talk()
+    talk.say("subscribe", channel="a", id=1)
+    talk.hub.interrupted(["a"], None)
+
+    again = talk.say("subscribe", channel="a", id=2)
+
+    assert again == [
+        error(
+            "unavailable",
+            "channel 'a' is not listened to yet",
+            id=2,
+            channel="a",
+            retry_delay=1.0,
+        )
+    ]
 
 
 def test_bad_channel_is_refused_with_id_and_channel() -> None:
@@ -374,6 +420,27 @@ def test_channel_that_postgresql_refuses_can_be_asked_for_again() -> None:
         error("bad_channel", "the database cannot write it", id=1, channel="a")
     ]
     assert again == [subscribed("a", id=2)]
+
+
+def test_channel_that_postgresql_refuses_takes_no_place() -> None:
+    talk = Talk(state=State.PENDING, max_channels=1)
+    talk.say("subscribe", channel="a")
+    talk.hub.refuse("a", BadChannel("no"))
+    talk.demand.state = State.LIVE
+
+    assert talk.conversation.channels == []
+    assert talk.say("subscribe", channel="b") == [subscribed("b")]
+
+
+def test_client_that_is_gone_when_its_channel_is_refused_leaves_nothing() -> None:
+    talk = Talk(state=State.PENDING)
+    talk.conversation.open(["a", "b"])
+    talk.outlet.on_write = talk.conversation.end
+
+    talk.hub.refuse("a", BadChannel("no"))
+
+    assert (talk.hub.channels, talk.hub.subscriptions) == (0, 0)
+    assert talk.demand.calls == [("want", "a"), ("want", "b"), ("unwant", "b")]
 
 
 # Limits.
@@ -620,7 +687,15 @@ def test_token_makes_the_client_known() -> None:
 
     assert told == [{"type": "authenticated", "id": 1}]
     assert talk.conversation.identity is ADA
-    assert talk.alarms == []
+    assert talk.alarm is None
+
+
+@pytest.mark.parametrize("never", [math.inf, math.nan])
+def test_token_that_never_expires_has_no_expires_in(never: float) -> None:
+    talk = Talk(tokens={"good": Identity("ada", expires_at=never)})
+
+    assert talk.say("authenticate", token="good") == [{"type": "authenticated"}]
+    assert talk.alarm is None
 
 
 def test_token_that_expires_says_in_how_many_seconds() -> None:
@@ -628,9 +703,9 @@ def test_token_that_expires_says_in_how_many_seconds() -> None:
 
     [told] = talk.say("authenticate", token="good")
 
-    [alarm] = talk.alarms
-    assert 59 < alarm <= 60
-    assert told == {"type": "authenticated", "expires_in": round(alarm, 3)}
+    assert talk.alarm is not None
+    assert 59 < talk.alarm <= 60
+    assert told == {"type": "authenticated", "expires_in": round(talk.alarm, 3)}
 
 
 def test_token_that_has_just_expired_has_no_time_left() -> None:
@@ -639,7 +714,7 @@ def test_token_that_has_just_expired_has_no_time_left() -> None:
     assert talk.say("authenticate", token="late") == [
         {"type": "authenticated", "expires_in": 0.0}
     ]
-    assert talk.alarms == [0.0]
+    assert talk.alarm == 0.0
 
 
 @pytest.mark.parametrize(
@@ -671,12 +746,22 @@ def test_token_that_cannot_be_checked_is_no_mistake() -> None:
 def test_token_of_the_same_subject_renews() -> None:
     talk = Talk(identity=ada_for(5), tokens={"new": ada_for(60)})
     talk.conversation.open([])
+    before = talk.alarm
 
     talk.say("authenticate", token="new")
 
-    first, second = talk.alarms
-    assert 4 < first <= 5
-    assert 59 < second <= 60
+    assert before is not None and talk.alarm is not None
+    assert 4 < before <= 5
+    assert 59 < talk.alarm <= 60
+
+
+def test_token_without_expiry_renews_for_good() -> None:
+    talk = Talk(identity=ada_for(5), tokens={"new": ADA})
+    talk.conversation.open([])
+
+    talk.say("authenticate", token="new")
+
+    assert talk.alarm is None
 
 
 def test_token_of_another_subject_is_refused() -> None:
@@ -753,7 +838,7 @@ def test_client_that_leaves_while_its_token_is_checked_gets_nothing() -> None:
 
     assert talk.say("authenticate", token="good") == []
     assert talk.conversation.identity is None
-    assert talk.alarms == []
+    assert talk.alarm is None
 
 
 def test_client_that_leaves_while_its_channels_are_checked_gets_nothing() -> None:
@@ -796,11 +881,10 @@ def test_channels_of_the_url_wait_for_a_token() -> None:
     talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
 
     talk.conversation.open(["a", "b"], resume=True)
-    before = talk.outlet.messages
+    before, waited = talk.outlet.messages, talk.alarm
     told = talk.say("authenticate", token="good")
 
-    assert before == [WELCOME]
-    assert talk.alarms == [10.0]
+    assert (before, waited) == ([WELCOME], 10.0)
     assert [(m["type"], m.get("channel")) for m in told] == [
         ("authenticated", None),
         ("subscribed", "a"),
@@ -808,6 +892,21 @@ def test_channels_of_the_url_wait_for_a_token() -> None:
         ("subscribed", "b"),
         ("gap", "b"),
     ]
+    assert talk.alarm is None
+
+
+def test_channel_that_waits_and_is_unsubscribed_waits_no_longer() -> None:
+    talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
+    talk.conversation.open(["a", "b"])
+
+    told = talk.say("unsubscribe", channel="a", id=1)
+    then = talk.say("authenticate", token="good")
+
+    assert told == [
+        {"type": "unsubscribed", "channel": "a", "reason": "requested", "id": 1}
+    ]
+    assert then == [{"type": "authenticated"}, subscribed("b")]
+    assert talk.conversation.channels == ["b"]
 
 
 def test_public_channels_of_the_url_do_not_wait() -> None:
@@ -825,7 +924,7 @@ def test_channels_of_the_url_do_not_wait_for_one_who_is_known() -> None:
     talk.conversation.open(["a"])
 
     assert talk.conversation.channels == ["a"]
-    assert talk.alarms == []
+    assert talk.alarm is None
 
 
 def test_only_public_channels_set_no_alarm() -> None:
@@ -833,7 +932,7 @@ def test_only_public_channels_set_no_alarm() -> None:
 
     talk.conversation.open(["public"])
 
-    assert talk.alarms == []
+    assert talk.alarm is None
 
 
 def test_channels_go_on_waiting_after_a_bad_token() -> None:
@@ -914,7 +1013,10 @@ def test_client_with_a_bad_token_in_its_handshake_is_told_and_closed() -> None:
 
     talk.conversation.refuse(TokenExpired("it was good until noon"))
 
-    assert talk.outlet.messages == [error("token_expired", "it was good until noon")]
+    assert talk.outlet.messages == [
+        WELCOME,
+        error("token_expired", "it was good until noon"),
+    ]
     assert talk.closed == [(CloseCode.TOKEN_EXPIRED, "it was good until noon")]
 
 
@@ -939,6 +1041,40 @@ def test_subscribes_beyond_the_rate_are_refused_for_a_moment() -> None:
         )
     ]
     assert again == [subscribed("c", id=2)]
+
+
+def test_token_takes_from_the_rate_before_it_is_asked_about() -> None:
+    asked: list[None] = []
+    talk = Talk(
+        tokens={"good": ADA}, subscribe_rate=Rate(per_second=2, burst=1), max_errors=1
+    )
+    talk.gate.on_token = lambda: asked.append(None)
+    first = talk.say("authenticate", token="good", id=1)
+
+    refused = talk.say("authenticate", token="good", id=2)
+    talk.now += 0.501
+    again = talk.say("authenticate", token="good", id=3)
+
+    assert first == [{"type": "authenticated", "id": 1}]
+    assert refused == [
+        error("rate_limited", "at most 2 subscribes a second", id=2, retry_delay=0.501)
+    ]
+    assert again == [{"type": "authenticated", "id": 3}]
+    assert len(asked) == 2
+    assert talk.closed == []
+
+
+def test_channels_go_on_waiting_when_the_token_came_beyond_the_rate() -> None:
+    talk = Talk(tokens={"good": ADA}, subscribe_rate=Rate(per_second=2, burst=2))
+    talk.conversation.open(["public1", "public2", "a"])
+
+    [refused] = talk.say("authenticate", token="good")
+    waited = talk.alarm
+    talk.now += 1.0
+    again = talk.say("authenticate", token="good")
+
+    assert (refused["code"], waited) == ("rate_limited", 10.0)
+    assert again == [{"type": "authenticated"}, subscribed("a")]
 
 
 def test_rate_is_no_mistake() -> None:
@@ -1031,12 +1167,22 @@ def test_client_that_is_gone_at_the_welcome_is_subscribed_to_nothing() -> None:
     assert talk.demand.calls == []
 
 
+def test_client_that_is_gone_at_the_welcome_sets_no_alarm() -> None:
+    talk = Talk(identity=ada_for(3600))
+    talk.outlet.on_write = talk.conversation.end
+
+    talk.conversation.open([])
+
+    assert talk.alarm is None
+
+
 def test_client_that_is_gone_at_its_answer_leaves_nothing_behind() -> None:
     talk = Talk()
     talk.outlet.on_write = talk.conversation.end
 
-    talk.say("subscribe", channel="a", resume=True)
+    told = talk.say("subscribe", channel="a", resume=True)
 
+    assert told == [subscribed("a")]
     assert talk.demand.calls == [("want", "a"), ("unwant", "a")]
     assert (talk.hub.subscriptions, talk.conversation.channels) == (0, [])
 

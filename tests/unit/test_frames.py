@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from bridge.errors import CloseCode
@@ -325,6 +327,23 @@ def test_message_of_empty_fragments_is_empty() -> None:
     read = client_frame(TEXT, final=False) + client_frame(CONTINUATION)
 
     assert decode(read) == [Text("")]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_empty_fragments_take_no_memory(opcode: int) -> None:
+    decoder = Decoder(1024)
+    decoder.feed(client_frame(opcode, final=False))
+    read = client_frame(CONTINUATION, final=False) * 500
+    tracemalloc.start()
+    try:
+        for _ in range(40):
+            decoder.feed(read)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 50_000
+    assert len(decoder.feed(client_frame(CONTINUATION, b"x"))) == 1
 
 
 def test_control_frames_between_fragments_come_before_the_message() -> None:

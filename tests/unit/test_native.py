@@ -303,9 +303,10 @@ def test_frame_larger_than_a_chunk_is_a_chunk_of_its_own() -> None:
             Subscribe("a", cursor="c", resume=True, id="i"),
         ),
         (
-            '{"type":"subscribe","channel":"a","cursor":null,"resume":false,"id":null}',
+            '{"type":"subscribe","channel":"a","cursor":null,"resume":null,"id":null}',
             Subscribe("a"),
         ),
+        ('{"type":"subscribe","channel":"a","resume":false}', Subscribe("a")),
         ('{"type":"subscribe","channel":""}', Subscribe("")),
         ('{"type":"unsubscribe","channel":"a","id":7}', Unsubscribe("a", id=7)),
         ('{"type":"unsubscribe","channel":"a"}', Unsubscribe("a")),

@@ -239,6 +239,19 @@ def test_networks_of_both_versions_may_be_trusted() -> None:
     assert peer(proxies, "2001:db8::1", "198.51.100.7")[0] == "2001:db8::1"
 
 
+def test_proxy_whose_ipv4_address_is_mapped_into_ipv6_is_trusted() -> None:
+    proxies = Proxies(["10.0.0.0/8"])
+
+    assert peer(proxies, "::ffff:10.0.0.1", "198.51.100.7", "https") == (
+        "198.51.100.7",
+        "https",
+    )
+    assert peer(proxies, "::ffff:192.0.2.1", "198.51.100.7", "https") == (
+        "::ffff:192.0.2.1",
+        None,
+    )
+
+
 def test_remote_that_is_no_address_is_not_trusted() -> None:
     assert peer(Proxies(["10.0.0.0/8"]), "somebody", "198.51.100.7")[0] == "somebody"
 

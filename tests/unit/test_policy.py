@@ -218,6 +218,16 @@ def test_policy_that_raises_is_unavailable_and_logged(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_policy_that_exits_does_not_end_the_worker(cooperative: bool) -> None:
+    gate = gatekeeper(Says(lambda channel: sys.exit(3), cooperative))
+
+    asking = gevent.spawn(unavailable, lambda: gate.may_subscribe(ADA, "inbox"))
+    run_until(asking.ready)
+
+    assert asking.value == CANNOT_CHECK
+
+
 def test_policy_that_cannot_identify_is_unavailable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

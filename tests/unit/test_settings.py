@@ -81,8 +81,9 @@ def test_setting_has_its_default(name: str) -> None:
     assert getattr(read(), name) == DEFAULTS[name]
 
 
-def test_empty_variable_counts_as_not_set() -> None:
-    environ = {variable(item): "" for item in fields(Settings)}
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_blank_variable_counts_as_not_set(blank: str) -> None:
+    environ = {variable(item): blank for item in fields(Settings)}
 
     settings, sources, warnings = Settings.from_environ(environ)
 
@@ -232,7 +233,7 @@ def test_seconds_that_are_no_duration_are_a_problem(text: str) -> None:
     assert problem("write_timeout", text) == "1 to 3600 seconds are allowed"
 
 
-@pytest.mark.parametrize("text", ["5s", "five", "1,5", " ", "0x10"])
+@pytest.mark.parametrize("text", ["5s", "five", "1,5", "0x10"])
 def test_seconds_that_are_no_number_are_a_problem(text: str) -> None:
     assert problem("write_timeout", text) == "a number of seconds is expected"
 
@@ -311,7 +312,7 @@ def test_whole_number_below_its_limit_is_a_problem(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "+1", "1.0", "1e3", "1_000", "64k", " ", "١", "9" * 19]
+    "text", ["-1", "+1", "1.0", "1e3", "1_000", "64k", "١", "9" * 19]
 )
 def test_text_that_is_no_whole_number_is_a_problem(text: str) -> None:
     assert problem("max_channels", text) == ("a whole number of channels is expected")
@@ -343,11 +344,29 @@ def test_names_are_separated_by_commas(text: str, names: tuple[str, ...]) -> Non
     [
         ("https://a.example", ("https://a.example",)),
         ("http://A.example:8000", ("http://a.example:8000",)),
-        ("http://[::1]:80, null", ("http://[::1]:80", "null")),
+        ("http://[::1]:8000, null", ("http://[::1]:8000", "null")),
     ],
 )
 def test_origin_is_a_scheme_and_a_host(text: str, origins: tuple[str, ...]) -> None:
     assert value("allowed_origins", text) == origins
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://a.example:443", "https://a.example"),
+        ("https://A.Example:443", "https://a.example"),
+        ("http://a.example:80", "http://a.example"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("https://a.example:80", "https://a.example:80"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("https://a.example:4430", "https://a.example:4430"),
+    ],
+)
+def test_default_port_of_an_origin_is_left_out_as_browsers_do(
+    text: str, origin: str
+) -> None:
+    assert value("allowed_origins", text) == (origin,)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +405,22 @@ def test_host_is_a_name_without_port(text: str, hosts: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["a.example:80", "https://a.example", "*.example", "a b", "::1", "a/"]
+    "host",
+    [
+        "a.example:80",
+        "https://a.example",
+        "*.example",
+        "a b",
+        "a@b",
+        "a/",
+        "::1",
+        "[::1]:8000",
+        "[::1",
+        "[a/b",
+        "[*]",
+        "[x y]",
+        "[]",
+    ],
 )
 def test_anything_else_is_no_host(host: str) -> None:
     assert problem("allowed_hosts", host) == f"{host!r} is no host name without port"
@@ -473,6 +507,15 @@ def test_own_database_variable_wins_over_the_common_one() -> None:
     assert sources == {"database_url": "BRIDGE_DATABASE_URL"}
 
 
+def test_blank_own_database_variable_leaves_the_common_one() -> None:
+    settings, sources, _ = Settings.from_environ(
+        {"DATABASE_URL": "postgresql://common/x", "BRIDGE_DATABASE_URL": " "}
+    )
+
+    assert settings.database_url == "postgresql://common/x"
+    assert sources == {"database_url": "DATABASE_URL"}
+
+
 def test_common_database_variable_is_not_judged_when_it_is_not_used() -> None:
     assert (
         read(
@@ -503,9 +546,12 @@ def test_required_database_url_is_the_one_that_was_set() -> None:
     assert settings.required_database_url == "postgresql://db/x"
 
 
-def test_required_database_url_that_is_missing_says_what_to_set() -> None:
+@pytest.mark.parametrize("environ", [{}, {"BRIDGE_DATABASE_URL": " "}])
+def test_required_database_url_that_is_missing_says_what_to_set(
+    environ: dict[str, str],
+) -> None:
     with pytest.raises(SettingsError) as caught:
-        _ = read().required_database_url
+        _ = read(**environ).required_database_url
 
     assert caught.value.problems == (
         "BRIDGE_DATABASE_URL is not set (nor DATABASE_URL): set it to "

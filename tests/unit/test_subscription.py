@@ -108,6 +108,17 @@ def test_subscription_that_comes_back_is_told_so_once(
     assert outlet.messages == [LISTENER_LOST]
 
 
+def test_one_who_is_gone_when_it_is_confirmed_is_told_of_no_gap(
+    outlet: RecordingOutlet,
+) -> None:
+    resumed = subscription(outlet, resume=True)
+    outlet.on_write = resumed.end
+
+    resumed.in_force(never, never)
+
+    assert outlet.messages == [SUBSCRIBED]
+
+
 def test_interruption_ends_in_one_gap(outlet: RecordingOutlet) -> None:
     live = subscription(outlet)
     in_force(live)
@@ -185,12 +196,11 @@ def test_gap_of_a_slow_client_says_since_when(outlet: RecordingOutlet) -> None:
     assert outlet.messages == []
 
 
-def test_refused_subscription_says_why_and_ends(outlet: RecordingOutlet) -> None:
+def test_refused_subscription_says_why(outlet: RecordingOutlet) -> None:
     refused = subscription(outlet, id=3)
 
     refused.refuse(BadChannel("channel 'a' is not valid"))
 
-    assert refused.active is False
     assert outlet.messages == [
         {
             "type": "error",
