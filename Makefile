@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test unit style types docs check-docs bench clean
+.PHONY: run test unit style types docs check-docs bench fuzz clean
 
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo
@@ -27,8 +27,13 @@ docs: $(VENV)/dev
 check-docs: $(VENV)/dev
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/dev
-	$(BIN)/python benchmarks/latency.py
+# About an hour on a quiet machine; QUICK=1: two minutes, and figures that
+# mean little. Writes docs/performance.md.
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+fuzz: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -156,6 +156,9 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             return "431", _TOO_LARGE
         if isinstance(ex, OSError):
             raise ex  # The client is gone; there is nobody to answer.
+        if not isinstance(ex, ValueError):
+            # "HTTP/1" for one: pywsgi trips over it and would print where.
+            ex = ValueError(f"the head cannot be read ({type(ex).__name__})")
         answer: tuple[str, bytes] = super()._handle_client_error(ex)
         return answer
 

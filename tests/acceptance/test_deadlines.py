@@ -95,6 +95,7 @@ def test_large_head_is_refused(server: Gunicorn, head: bytes) -> None:
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET /x HTTP/9.9\r\n\r\n", b"400"),
+        (b"GET /x HTTP/1\r\n\r\n", b"400"),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"414"),
         (b"GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
