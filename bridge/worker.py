@@ -12,13 +12,15 @@ import logging
 import os
 import resource
 import sys
-from typing import Any
+import time
+from typing import Any, ClassVar
 
 import gevent
 from gevent.pywsgi import LoggingLogAdapter
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from bridge import runtime
+from bridge.balance import Table
 from bridge.clients.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
 from bridge.clients.websocket import CLOSE_TIMEOUT
 from bridge.errors import SettingsError
@@ -53,12 +55,19 @@ class BridgeWorker(GeventWebSocketWorker):
 
     wsgi_handler = BridgeHandler
 
+    #: How many connections each worker has; made in the master by the first.
+    _table: ClassVar[Table | None] = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # What is beyond the limit is used to refuse, see `BridgeServer`.
         self.worker_connections = self.cfg.worker_connections + SPARE_SLOTS
         self._servers: list[BridgeServer] = []
         self._draining = False
+        # This runs in the master, before the fork: the memory is shared.
+        if BridgeWorker._table is None:
+            BridgeWorker._table = Table(time.monotonic)
+        self._row = BridgeWorker._table.row(self.age)
 
     @staticmethod
     def check_config(cfg: Any, log: Any) -> None:
@@ -95,6 +104,7 @@ class BridgeWorker(GeventWebSocketWorker):
             error_log=LoggingLogAdapter(self.log, logging.WARNING),
             max_connections=self.cfg.worker_connections,
             websockets=runtime.open_connections,
+            should_wait=self._row.should_wait,
             head_timeout=settings.handshake_timeout,
             **kwargs,
         )
@@ -108,6 +118,12 @@ class BridgeWorker(GeventWebSocketWorker):
         runtime.start_all(
             workers=self.cfg.workers, worker_connections=self.cfg.worker_connections
         )
+
+    def notify(self) -> None:
+        """Give a sign of life, to the master and to the other workers."""
+        super().notify()
+        if not self._draining:
+            self._row.update(sum(server.connections for server in self._servers))
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -127,6 +143,7 @@ class BridgeWorker(GeventWebSocketWorker):
         gevent.spawn(self._quit, sig, frame)
 
     def _drain(self) -> None:
+        self._row.leave()
         for server in self._servers:
             server.drain()
         try:

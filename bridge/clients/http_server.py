@@ -47,6 +47,9 @@ MAX_HEAD_BYTES = 32 * 1024
 SPARE_SLOTS = 32
 """Room in the pool beyond worker_connections, to refuse in."""
 
+GIVE_WAY = 0.004
+"""Seconds that a connection is left to a worker that has fewer."""
+
 REFUSE_TIMEOUT = 2.0
 """Seconds that a refused client has to read its 503."""
 
@@ -225,6 +228,7 @@ class BridgeServer(PyWSGIServer):
         *args: Any,
         max_connections: int,
         websockets: Callable[[], int],
+        should_wait: Callable[[int], bool],
         head_timeout: float,
         **kwargs: Any,
     ) -> None:
@@ -233,6 +237,10 @@ class BridgeServer(PyWSGIServer):
         self._max_connections = max_connections
         #: How many of them have become WebSockets and left the pool.
         self._websockets = websockets
+        #: Whether another worker has fewer connections than so many.
+        self._should_wait = should_wait
+        #: The others had their chance to take the next connection.
+        self._waited = False
         #: Seconds for the head of a connection's first request, and for TLS.
         self.head_timeout = head_timeout
         #: Handlers that wait for a request, the longest waiting first.
@@ -244,14 +252,36 @@ class BridgeServer(PyWSGIServer):
         if not self.draining:
             super().start_accepting()
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, WebSockets included."""
+        return len(self.pool) + self._websockets()
+
+    def do_read(self) -> Any:
+        """Accept, or leave the connection to a worker that has fewer.
+
+        Only for a moment: then it is taken, whoever has how many.
+        """
+        if not self._waited and self._should_wait(self.connections):
+            self.stop_accepting()
+            self._timer = self.loop.timer(GIVE_WAY)
+            self._timer.start(self._accept_now)
+            return None
+        self._waited = False
+        return super().do_read()
+
+    def _accept_now(self) -> None:
+        self._waited = True
+        self.start_accepting()
+
     def do_handle(self, sock: Any, address: Any) -> None:
         """Serve a new connection, or make room for it, or refuse it.
 
         The pool has `SPARE_SLOTS` more than worker_connections, so it is never
         full, and no client, a health check least of all, hangs in the backlog.
         """
-        used = len(self.pool) + self._websockets()
-        if used >= self._max_connections and not self._close_silent():
+        full = self.connections >= self._max_connections
+        if full and not self._close_silent():
             if self.pool.free_count() <= 1 or self.ssl_enabled:
                 sock.close()
             else:

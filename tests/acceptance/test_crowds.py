@@ -9,6 +9,7 @@ from contextlib import closing
 from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
+from support.raw import raw_websocket
 from support.waiting import wait_until
 
 Connect = Callable[..., Client]
@@ -143,3 +144,23 @@ def test_twenty_thousand_notifications_in_one_transaction(
 
     assert subscriber.payloads(20000) == [str(n) for n in range(1, 20001)]
     assert bridge.get("/healthz")[0] == 200
+
+
+def test_clients_are_spread_over_the_workers(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    server = gunicorn(database.url, workers=3, max_listeners=1).start()
+    wait_until(lambda: len(database.listeners()) == 3)
+
+    # One after the other: the first worker that wakes would take nearly all.
+    sockets = [raw_websocket(server) for _ in range(90)]
+
+    def counts() -> list[int]:
+        return [
+            server.log.count(f"[{pid}] [INFO] subscriber") for pid in server.workers
+        ]
+
+    wait_until(lambda: sum(counts()) == 90)
+    assert max(counts()) - min(counts()) <= 12
+    for sock in sockets:
+        sock.close()

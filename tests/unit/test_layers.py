@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.message",
             "bridge.limits",
             "bridge.parsers",
+            "bridge.balance",
             "bridge.counters",
         ),
     ),
