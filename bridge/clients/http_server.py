@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -50,8 +51,15 @@ SPARE_SLOTS = 32
 GIVE_WAY = 0.004
 """Seconds that a connection is left to a worker that has fewer."""
 
-REFUSE_TIMEOUT = 2.0
-"""Seconds that a refused client has to read its 503."""
+LINGER = 2.0
+"""Seconds that a refused client has to read why."""
+
+_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0]*$|[ \t][^\0]*$", re.DOTALL)
+"""A field, or the rest of one that is folded (RFC 9112, 5)."""
+
+_END_OF_HEAD = (b"\r\n", b"\n", b"")
+
+_ABSOLUTE = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 
 
 def _answer(status: str, text: str) -> bytes:
@@ -65,6 +73,17 @@ _TOO_LARGE = _answer(
 )
 _FULL = _answer("503 Service Unavailable", "no more connections here, try again\n")
 _FULL = _FULL.replace(b"\r\n\r\n", b"\r\nRetry-After: 5\r\n\r\n", 1)
+
+
+def _drain(sock: Any) -> None:
+    """End our direction and read until the peer ends its own.
+
+    Closing a socket with unread bytes in it sends a reset, which would
+    overtake what was written.
+    """
+    sock.shutdown(socket.SHUT_WR)
+    while sock.recv(65536):
+        pass
 
 
 class HeadTimeout(OSError, ValueError):
@@ -86,8 +105,12 @@ class RequestTimeout(OSError):
         super().__init__(errno.EPIPE, "the request took too long")
 
 
-class _BoundedReader:
-    """Reads lines of a head, up to so many bytes."""
+class _HeaderReader:
+    """Reads the lines of a head, up to so many bytes, and only good ones.
+
+    The parser behind it (email's) passes over a line that is no header, and
+    ends the head there: what two servers read differently is an attack.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -98,6 +121,8 @@ class _BoundedReader:
         self._left -= len(line)
         if self._left < 0:
             raise HeadTooLarge
+        if line not in _END_OF_HEAD and not _HEADER.match(line):
+            raise ValueError("a header line is malformed")
         return line
 
 
@@ -111,6 +136,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
     socket: Any
     environ: Any
     close_connection: bool
+    path: Any
     #: What takes the socket over after the 101; set by the view.
     _on_open: OnOpen | None = None
     #: A request has been read on this connection.
@@ -124,6 +150,18 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             super().handle()
         except OSError:
             pass
+
+    def handle_one_request(self) -> Any:
+        """Serve one request; tell what was wrong with one that is none."""
+        result = super().handle_one_request()
+        if not isinstance(result, tuple):
+            return result
+        self.status, body = result
+        with gevent.Timeout(LINGER, OSError):
+            self.socket.sendall(body)
+            self.log_request()
+            _drain(self.socket)
+        return None
 
     # The head.
 
@@ -144,13 +182,23 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     def read_request(self, raw_requestline: str) -> bool:
         """Read the rest of the head, for as long as it may take."""
+        if not raw_requestline.isascii():
+            raise ValueError("the address is not ASCII")
         left = max(0.001, self._head_due - time.monotonic())
         with gevent.Timeout(left, HeadTimeout):
-            return bool(super().read_request(raw_requestline))
+            super().read_request(raw_requestline)
+        hosts = self.headers.get_all("host", [])
+        if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
+            raise ValueError("there must be one Host")
+        if len(set(self.headers.get_all("content-length", []))) > 1:
+            raise ValueError("two lengths differ")
+        # RFC 9112, 3.2.2: an address may have its scheme and host in front.
+        self.path = _ABSOLUTE.sub("", self.path, count=1) or "/"
+        return True
 
     def MessageClass(self, file: Any, *args: Any) -> Any:
         """Parse the header lines; pywsgi's hook."""
-        return super().MessageClass(_BoundedReader(file), *args)
+        return super().MessageClass(_HeaderReader(file), *args)
 
     def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
         if isinstance(ex, HeadTimeout):
@@ -191,6 +239,8 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             if not self.close_connection:
                 self.response_headers.append((b"Connection", b"close"))
             self.close_connection = True
+            # Its other use: pywsgi then does not read what is left of the body.
+            self.wsgi_input._chunked_input_error = True
 
     def handle_one_response(self) -> None:
         with gevent.Timeout(REQUEST_TIMEOUT, RequestTimeout):
@@ -312,11 +362,9 @@ class BridgeServer(PyWSGIServer):
     def _refuse(sock: Any) -> None:
         """Answer 503, and wait a moment so that no reset overtakes it."""
         try:
-            with sock, gevent.Timeout(REFUSE_TIMEOUT, OSError):
+            with sock, gevent.Timeout(LINGER, OSError):
                 sock.sendall(_FULL)
-                sock.shutdown(socket.SHUT_WR)
-                while sock.recv(4096):
-                    pass
+                _drain(sock)
         except OSError:
             pass
 

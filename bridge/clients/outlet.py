@@ -154,7 +154,7 @@ class Outlet:
             a close code when it was too slow, None when it is gone.
     """
 
-    __slots__ = ("_backlog", "_failed", "_options", "_send", "_transport")
+    __slots__ = ("_backlog", "_emptied", "_failed", "_options", "_send", "_transport")
 
     def __init__(
         self,
@@ -168,6 +168,8 @@ class Outlet:
         self._options = options
         self._failed = failed
         self._backlog: _Backlog | None = None
+        #: Called when nothing waits any more; see `finish`.
+        self._emptied: Callable[[], None] | None = None
 
     def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
         """Write a chunk of whole messages, now or later. Never raises."""
@@ -187,10 +189,12 @@ class Outlet:
             return
         self._keep(self._backlog, _Entry(chunk, owner, time.time()))
 
-    @property
-    def idle(self) -> bool:
-        """Whether everything written so far is with the kernel."""
-        return self._backlog is None
+    def finish(self, emptied: Callable[[], None]) -> None:
+        """Call `emptied` when all that was written is with the kernel."""
+        if self._backlog is None:
+            emptied()
+        else:
+            self._emptied = emptied
 
     @property
     def backlog_bytes(self) -> int:
@@ -216,7 +220,7 @@ class Outlet:
         backlog.add(entry)
         backlog.offset = sent
         watcher.start(self._flush)
-        timer.start(self._fail, CloseCode.SLOW)
+        timer.start(self._fail, CloseCode.SLOW, update=True)
 
     def _keep(self, backlog: _Backlog, entry: _Entry) -> None:
         room = self._options.max_backlog_bytes - len(entry.chunk)
@@ -244,6 +248,8 @@ class Outlet:
                 if backlog.offset == len(chunk) and not backlog.next():
                     backlog.close()
                     self._backlog = None
+                    if self._emptied is not None:
+                        self._emptied()
                     return
         except BlockingIOError:
             pass

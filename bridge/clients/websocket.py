@@ -235,7 +235,8 @@ class WebSocketConnection:
             self._alarm = None
         if seconds is not None and not self._ended:
             self._alarm = gevent.get_hub().loop.timer(seconds)
-            self._alarm.start(self._conversation.alarm)
+            # The loop's own idea of now may be old: it would ring too early.
+            self._alarm.start(self._conversation.alarm, update=True)
 
     # Ending.
 
@@ -266,7 +267,7 @@ class WebSocketConnection:
     def _send_close(self, code: int, reason: str = "") -> None:
         self._conversation.end()
         self._closing = gevent.get_hub().loop.timer(CLOSE_TIMEOUT)
-        self._closing.start(self._end)
+        self._closing.start(self._end, update=True)
         self._outlet.write(frames.encode_close(code, reason))
 
     def _half_close(self) -> None:
@@ -275,13 +276,14 @@ class WebSocketConnection:
         Closing the socket with unread bytes in it would send a reset, which
         can overtake the frame. The peer's end, or the timer, does the rest.
         """
-        if self._ended:
-            return
-        if self._outlet.idle:
-            try:
-                self._transport.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._end()
+        if not self._ended:
+            self._outlet.finish(self._shut_down)
+
+    def _shut_down(self) -> None:
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end()
 
     def _cannot_write(self, code: CloseCode | None) -> None:
         """The outlet gave up: nothing can be said to the client any more."""

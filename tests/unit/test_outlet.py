@@ -77,7 +77,7 @@ class Line:
 
         def done() -> bool:
             parts.extend(self.available())
-            return self.outlet.idle
+            return self.outlet.backlog_bytes == 0
 
         run_until(done)
         while more := self.available():
@@ -89,7 +89,7 @@ class Line:
 
     def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
         """Write; the first chunk that waits is the head."""
-        idle = self.outlet.idle
+        idle = self.outlet.backlog_bytes == 0
         self.outlet.write(chunk, owner)
         if idle:
             self._head = self.outlet.backlog_bytes
@@ -159,7 +159,7 @@ def test_chunk_that_the_kernel_takes_leaves_at_once(line: Make) -> None:
     a.outlet.write(b"hello")
 
     assert a.available() == b"hello"
-    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert (a.outlet.backlog_bytes == 0, a.outlet.backlog_bytes) == (True, 0)
 
 
 def test_empty_chunk_is_nothing(line: Make) -> None:
@@ -167,7 +167,7 @@ def test_empty_chunk_is_nothing(line: Make) -> None:
 
     a.outlet.write(b"")
 
-    assert a.outlet.idle is True
+    assert a.outlet.backlog_bytes == 0
     assert a.available() == b""
 
 
@@ -178,11 +178,11 @@ def test_what_the_kernel_does_not_take_waits_and_follows(line: Make) -> None:
     waiting = a.outlet.backlog_bytes
     came = a.available()
 
-    assert a.outlet.idle is False
+    assert a.outlet.backlog_bytes > 0
     assert 0 < waiting < len(HEAD)
     assert came + a.read(len(HEAD) - len(came)) == HEAD
     assert waiting == len(HEAD) - len(came)
-    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert (a.outlet.backlog_bytes == 0, a.outlet.backlog_bytes) == (True, 0)
 
 
 def test_chunk_of_which_the_kernel_takes_nothing_waits_whole(line: Make) -> None:
@@ -230,7 +230,7 @@ def test_outlet_is_direct_again_after_its_backlog(line: Make) -> None:
 
     a.outlet.write(b"direct")
 
-    assert a.outlet.idle is True
+    assert a.outlet.backlog_bytes == 0
     assert a.available() == b"direct"
 
 
@@ -496,7 +496,7 @@ def test_what_may_not_be_dropped_and_does_not_fit_is_too_slow(line: Make) -> Non
 
     assert before == []
     assert a.failures == [CloseCode.SLOW]
-    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert (a.outlet.backlog_bytes == 0, a.outlet.backlog_bytes) == (True, 0)
 
 
 def test_client_that_takes_no_byte_in_time_is_too_slow(line: Make) -> None:
@@ -506,7 +506,7 @@ def test_client_that_takes_no_byte_in_time_is_too_slow(line: Make) -> None:
     run_until(lambda: a.failures)
 
     assert a.failures == [CloseCode.SLOW]
-    assert a.outlet.idle is True
+    assert a.outlet.backlog_bytes == 0
 
 
 def test_every_byte_that_is_taken_gives_the_client_new_time(line: Make) -> None:
@@ -552,7 +552,7 @@ def test_peer_that_goes_while_something_waits_is_noticed(line: Make) -> None:
     run_until(lambda: a.failures)
 
     assert a.failures == [None]
-    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert (a.outlet.backlog_bytes == 0, a.outlet.backlog_bytes) == (True, 0)
 
 
 def test_failure_is_told_once(line: Make) -> None:
@@ -591,7 +591,7 @@ def test_what_waits_is_forgotten_at_stop(line: Make) -> None:
     until = time.monotonic() + 0.1
     run_until(lambda: time.monotonic() > until)
 
-    assert (a.outlet.idle, a.outlet.backlog_bytes) == (True, 0)
+    assert (a.outlet.backlog_bytes == 0, a.outlet.backlog_bytes) == (True, 0)
     assert received + left == len(HEAD) + 4
     assert a.available() == b""
     assert a.failures == []
@@ -604,7 +604,7 @@ def test_stop_may_come_twice(line: Make) -> None:
     a.outlet.stop()
     a.outlet.stop()
 
-    assert a.outlet.idle is True
+    assert a.outlet.backlog_bytes == 0
 
 
 def test_stop_inside_the_failure_is_allowed() -> None:
@@ -614,7 +614,7 @@ def test_stop_inside_the_failure_is_allowed() -> None:
         outlet = Outlet(near, OutletOptions(LIMIT, 0.02), lambda code: outlet.stop())
 
         outlet.write(b"x" * 4_000_000)
-        run_until(lambda: outlet.idle)
+        run_until(lambda: outlet.backlog_bytes == 0)
         outlet.write(b"late")
 
         assert outlet.backlog_bytes == 0
