@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -107,21 +108,23 @@ def test_several_clients_come_and_go_on_one_unix_socket(
     site: tuple[int, Gunicorn], database: Database
 ) -> None:
     port, server = site
-    clients = [
-        connect(f"ws://127.0.0.1:{port}/ws?channel=a", proxy=None, legacy=True)
-        for _ in range(10)
-    ]
-    for subscriber in clients:
-        subscriber.recv(), subscriber.recv()
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                connect(f"ws://127.0.0.1:{port}/ws?channel=a", proxy=None)
+            )
+            for _ in range(10)
+        ]
+        for subscriber in clients:
+            subscriber.recv(), subscriber.recv()
 
-    for subscriber in clients[::2]:
-        subscriber.close()
-    wait_until(lambda: server.readiness()["connections"]["open"] == 5)
-    database.notify("a", "to those who stayed")
+        for subscriber in clients[::2]:
+            subscriber.close()
+        wait_until(lambda: server.readiness()["connections"]["open"] == 5)
+        database.notify("a", "to those who stayed")
 
-    for subscriber in clients[1::2]:
-        assert json.loads(subscriber.recv())["text"] == "to those who stayed"
-        subscriber.close()
+        for subscriber in clients[1::2]:
+            assert json.loads(subscriber.recv())["text"] == "to those who stayed"
     assert "Traceback" not in server.log
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from inspect import signature
 from typing import Any
 from urllib.parse import quote
 
@@ -27,19 +28,22 @@ class Client:
         receive_buffer: int | None = None,
         **options: Any,
     ) -> None:
-        sock = server.connect()
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         query = "&".join(f"channel={quote(channel)}" for channel in channels)
         path = path or f"/ws?{query}"
+        if server.path is not None:
+            options |= {"unix": True, "path": str(server.path)}
+        else:
+            options["sock"] = sock = server.connect()
+            if receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if "legacy" in signature(connect).parameters:
+            options["legacy"] = True  # 17 wants a `with` otherwise
         self.socket: ClientConnection = connect(
             f"ws://127.0.0.1:{server.port or 80}{path}",
-            sock=sock,
             origin=origin,  # type: ignore[arg-type]
             subprotocols=["pgbridge.v1"],  # type: ignore[list-item]
             proxy=None,
             close_timeout=1,
-            legacy=True,
             **options,
         )
         self.welcome = self.receive()
