@@ -27,10 +27,10 @@ docs: $(VENV)/dev
 check-docs: $(VENV)/dev
 	$(BIN)/python docs/generate.py --check
 
-# About an hour on a quiet machine; QUICK=1: two minutes, and figures that
+# Half an hour on a quiet machine; QUICK=1: two minutes, and figures that
 # mean little. Writes docs/performance.md.
 bench: $(VENV)/bench
-	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 fuzz: $(VENV)/dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)

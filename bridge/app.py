@@ -77,7 +77,8 @@ def create_app(settings: Settings | None = None) -> Flask:
             raise _overloaded("no more connections from your address, try again")
         identity = refusal = None
         try:
-            identity = runtime.gatekeeper.identify(_policy_request(address))
+            if runtime.gatekeeper.has_policy:
+                identity = runtime.gatekeeper.identify(_policy_request(address))
         except Unavailable as exc:
             raise _overloaded(exc.message) from exc
         except ClientError as exc:

@@ -33,9 +33,9 @@ from bridge.subscription import State
 
 __all__ = ["SPARE_CONNECTIONS", "Runtime", "drain_all", "start_all", "stop_all"]
 
-SESSIONS_PER_HOST = 8
+SESSIONS_PER_HOST = 4
 """Sessions that listen, over the workers of a host: each one that listens
-makes every NOTIFY of the whole cluster a little slower."""
+makes every NOTIFY of the whole cluster slower (docs/design.md has figures)."""
 
 SPARE_CONNECTIONS = 100
 """Room that is left for /healthz and the like when clients fill a worker."""

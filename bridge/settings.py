@@ -232,9 +232,9 @@ class Settings:
     max_listeners: int = _setting(
         parse.whole(0, 100, "sessions"),
         0,
-        shown="max(1, 8 // workers)",
+        shown="max(1, 4 // workers)",
         says="Sessions of a worker that LISTEN. Each one that listens makes every "
-        "NOTIFY of the cluster slower. 0: 8 shared by the host's workers.",
+        "NOTIFY of the cluster slower. 0: 4 shared by the host's workers.",
     )
     max_listen_channels: int = _setting(
         parse.whole(1, 1_000_000, "channels"),

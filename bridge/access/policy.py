@@ -145,6 +145,11 @@ class Gatekeeper:
         )
 
     @property
+    def has_policy(self) -> bool:
+        """Whether there is anybody to ask who a client is."""
+        return self._policy is not None
+
+    @property
     def takes_tokens(self) -> bool:
         """Whether the policy takes tokens after the handshake."""
         return hasattr(self._policy, "authenticate")

@@ -293,6 +293,9 @@ class BridgeServer(PyWSGIServer):
         self._waited = False
         #: Seconds for the head of a connection's first request, and for TLS.
         self.head_timeout = head_timeout
+        #: Connections that handlers serve. (The pool counts one for a moment
+        #: longer, when its socket is a WebSocket's already.)
+        self._serving = 0
         #: Handlers that wait for a request, the longest waiting first.
         self.silent: dict[BridgeHandler, None] = {}
         self.draining = False
@@ -305,7 +308,7 @@ class BridgeServer(PyWSGIServer):
     @property
     def connections(self) -> int:
         """How many connections are open, WebSockets included."""
-        return len(self.pool) + self._websockets()
+        return self._serving + self._websockets()
 
     def do_read(self) -> Any:
         """Accept, or leave the connection to a worker that has fewer.
@@ -337,7 +340,13 @@ class BridgeServer(PyWSGIServer):
             else:
                 self.pool.spawn(self._refuse, sock)
             return
+        self._serving += 1
         super().do_handle(sock, address)
+
+    def do_close(self, sock: Any, *args: Any) -> None:
+        """A handler has ended; gevent's hook, called once for each."""
+        self._serving -= 1
+        super().do_close(sock, *args)
 
     def drain(self) -> None:
         """Accept nothing more and end the connections that wait for a request."""

@@ -72,21 +72,17 @@ served, unless the case goes on itself.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from conformance import steps
-from conformance.peer import OPCODES, encode
+from conformance.lines import END_WITHIN, expected, items, outgoing, value_of
+from conformance.peer import encode
 from conformance.steps import Step
 
 __all__ = ["Case", "CaseError", "load", "parse"]
-
-END_WITHIN = 1.5
-"""Seconds; below the server's wait for a Close frame, which is 2 s."""
 
 _HEADERS = [
     ("Host", b"bridge.example"),
@@ -96,11 +92,6 @@ _HEADERS = [
     ("Sec-WebSocket-Version", b"13"),
 ]
 
-_ITEM = re.compile(
-    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[0-9a-fA-F ]*\])(?:\*(\d+))?(?=\s|$)"""
-)
-_WORD = re.compile(r"""[^\s"'\[]\S*""")
-_ARROW = re.compile(r"(>>|>)(?:\*(\d+)|(\d+))?\s+(.*)")
 _TIMES = re.compile(r"<(?:\*(\d+))?\s+(.*)")
 _REQUEST_LINES = ("request", "set", "add", "drop", "line", "head", "cut")
 
@@ -226,13 +217,13 @@ def _case(name: str, lines: list[Line]) -> Case:
             status = replace(status, headers=(*status.headers, expected))
             found[answer] = found[answer][0], status
         elif pending:
-            request.behind += _outgoing(line.text)[1]
+            request.behind += outgoing(line.text)[1]
         elif word.startswith("<"):
             found += _incoming(line)
         elif line.text in ("> finish", "> reset"):
             found.append((line, steps.Leave(reset=rest == "reset")))
         else:
-            hold, data, piece = _outgoing(line.text)
+            hold, data, piece = outgoing(line.text)
             held += data
             if not hold:
                 found.append((line, steps.Send(held, piece)))
@@ -277,9 +268,9 @@ class _Request:
         if word == "request":
             self.line = rest
         elif word == "head":
-            self.head = _items(rest)
+            self.head = items(rest)
         elif word == "line":
-            self.headers.append(("", _items(rest)))
+            self.headers.append(("", items(rest)))
         elif word == "cut":
             self.piece = int(rest)
         elif word == "drop":
@@ -288,7 +279,7 @@ class _Request:
             name, _, value = rest.partition(":")
             if word == "set":
                 self._drop(name)
-            self.headers += [(name, _value(value.strip()))] * int(times or 1)
+            self.headers += [(name, value_of(value.strip()))] * int(times or 1)
 
     def _drop(self, name: str) -> None:
         self.headers = [header for header in self.headers if header[0] != name]
@@ -308,138 +299,8 @@ class _Request:
         return found
 
 
-# One line.
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """A line in its parts: words, options, and the bytes of its items."""
-
-    words: list[str]
-    options: dict[str, str]
-    #: None when there is no item at all.
-    payload: bytes | None
-
-    @classmethod
-    def read(cls, text: str) -> _Words:
-        words: list[str] = []
-        options: dict[str, str] = {}
-        payload: bytes | None = None
-        at = 0
-        while at < len(text):
-            if text[at] == " ":
-                at += 1
-                continue
-            item = _ITEM.match(text, at)
-            if item:
-                payload = (payload or b"") + _item(item[1]) * int(item[2] or 1)
-                at = item.end()
-                continue
-            word = _WORD.match(text, at)
-            if word is None:
-                raise ValueError(f"cannot read {text[at:]!r}")
-            name, equals, value = word[0].partition("=")
-            if equals:
-                options[name] = value
-            else:
-                words.append(word[0])
-            at = word.end()
-        return cls(words, options, payload)
-
-
-def _item(text: str) -> bytes:
-    if text.startswith("["):
-        return bytes.fromhex(text[1:-1])
-    return str(ast.literal_eval(text)).encode()
-
-
-def _items(text: str) -> bytes:
-    words = _Words.read(text)
-    if words.words or words.options:
-        raise ValueError(f"only strings and bytes are expected in {text!r}")
-    return words.payload or b""
-
-
-def _value(text: str) -> bytes:
-    return _items(text) if text.startswith(('"', "'", "[")) else text.encode()
-
-
-def _outgoing(text: str) -> tuple[bool, bytes, int]:
-    """Read a line of `>`: whether it waits, its bytes, bytes a write."""
-    arrow = _ARROW.fullmatch(text)
-    if arrow is None:
-        raise ValueError(f"cannot read {text!r}")
-    data = _outgoing_bytes(_Words.read(arrow[4])) * int(arrow[2] or 1)
-    return arrow[1] == ">>", data, int(arrow[3] or 0)
-
-
-def _outgoing_bytes(words: _Words) -> bytes:
-    kind, *flags = words.words
-    options = dict(words.options)
-    payload = words.payload or b""
-    if kind == "bytes":
-        return payload
-    if kind == "ask":
-        kind = "text"
-        payload = b'{"type":"ping","id":"' + payload + b'"}'
-        payload = payload.ljust(int(options.pop("padded", 0)))
-    if kind == "close" and flags and flags[0].isdigit():
-        payload = int(flags.pop(0)).to_bytes(2, "big") + payload
-    opcode = OPCODES[kind] if kind in OPCODES else int(kind, 16)
-    bits = 0x80
-    key: bytes | None = b"\x37\xfa\x21\x3d"
-    if "key" in options:
-        key = bytes.fromhex(options.pop("key"))
-    for flag in flags:
-        if flag == "unmasked":
-            key = None
-        elif flag == "unfinished":
-            bits &= 0x7F
-        else:
-            bits |= {"rsv1": 0x40, "rsv2": 0x20, "rsv3": 0x10}[flag]
-    announced = options.pop("announced", None)
-    length = options.pop("length", None)
-    if options:
-        raise ValueError(f"unknown: {', '.join(options)}")
-    return encode(
-        opcode,
-        payload,
-        first_bits=bits,
-        key=key,
-        announced=None if announced is None else int(announced),
-        length_bytes=None if length is None else {"16": 2, "64": 8}[length],
-    )
-
-
 def _incoming(line: Line) -> list[Played]:
     times = _TIMES.fullmatch(line.text)
     if times is None:
         raise ValueError(f"cannot read {line.text!r}")
-    return [(line, _expected(times[2]))] * int(times[1] or 1)
-
-
-def _expected(text: str) -> Step:
-    words = _Words.read(text)
-    kind, *rest = words.words
-    payload = words.payload or b""
-    options = words.options
-    size = int(options["size"]) if "size" in options else None
-    if kind == "answer":
-        return steps.Message({"type": "pong", "id": payload.decode()}, size)
-    if kind == "message":
-        return steps.Message(json.loads(payload), size)
-    if kind == "error":
-        return steps.Error(rest[0], options.get("id"), size)
-    if kind == "close":
-        code = int(rest[0]) if rest else None
-        exact = words.payload is not None
-        return steps.Close(code, payload.decode() if exact else None)
-    if kind == "end":
-        within = float(options.get("within", END_WITHIN))
-        return steps.End(within, float(options.get("after", 0)))
-    if kind == "gone":
-        within = float(options.get("within", END_WITHIN))
-        return steps.Gone(within, float(options.get("after", 0)))
-    if kind == "pong":
-        return steps.Payload(kind, payload)
-    raise ValueError(f"{kind!r} cannot be expected")
+    return [(line, expected(times[2]))] * int(times[1] or 1)

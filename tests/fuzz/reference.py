@@ -10,6 +10,9 @@ __all__ = ["events"]
 
 Event = tuple[object, ...]
 
+_SURROGATES = [bytes((0xED, second)) for second in range(0xA0, 0xC0)]
+"""How the encoding of half a surrogate pair begins."""
+
 
 class _End(Exception):
     """Nothing after this counts: a Close frame, or a violation."""
@@ -94,8 +97,11 @@ def _text(message: bytes, final: bool) -> str:
     try:
         return message.decode()
     except UnicodeDecodeError as exc:
-        # More bytes can still make a character of the last ones.
-        if exc.reason == "unexpected end of data" and not final:
+        # More bytes can still make a character of the last ones. Python also
+        # waits for the third byte of a surrogate, which is allowed: RFC 6455
+        # says that invalid text is refused, not how soon.
+        surrogate = message[exc.start :] in _SURROGATES
+        if not final and (exc.reason == "unexpected end of data" or surrogate):
             return ""
         raise _End("violation", 1007) from None
 

@@ -1,0 +1,168 @@
+"""Run a program of scenarios: options, database, results, the end.
+
+Every program (`fanout.py`, `memory.py`, …) is a list of scenarios, and
+`bench.py` is all of them. Nothing is left running, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import build
+import report
+import sections
+import systems
+from build import Absent
+from harness import Bench, Scenario, say
+from machine import describe_machine
+from processes import raise_file_limit
+from scale import FULL, QUICK
+from support.postgres import Cluster
+
+__all__ = ["main"]
+
+DOCS = build.HERE.parent / "docs"
+
+
+def main(scenarios: Sequence[Scenario], arguments: Sequence[str] | None = None) -> int:
+    """Run a program of benchmarks; returns the exit code."""
+    options = _options(scenarios, arguments)
+    scale = options.scale
+    chosen = [one for one in scenarios if one.name in options.only]
+    wanted = [one for one in systems.ALL if one.key in options.systems]
+    raise_file_limit()
+    try:
+        build.load()
+    except Absent as exc:
+        say(f"nothing can be measured: {exc}")
+        return 1
+    interrupts = _Interrupts()
+    began = time.time()
+    cluster = None
+    try:
+        cluster = Cluster()
+        cluster.start()
+        interrupts.let_through()
+        bench = Bench(cluster.url, scale, options.runs, wanted)
+        with closing(bench.publisher):
+            about = describe_machine(cluster.url)
+            for scenario in chosen:
+                say(f"--- {scenario.name}")
+                scenario.measure(bench)
+    except KeyboardInterrupt:
+        say("stopped; nothing is written")
+        return 130
+    finally:
+        interrupts.hold()
+        if cluster is not None:
+            cluster.delete()
+    results = {
+        "about": about,
+        "quick": options.quick,
+        "runs": options.runs,
+        "began": began,
+        "seconds": round(time.time() - began),
+        "scale": asdict(scale),
+        "order": [systems.SelectLoop.key, *(one.key for one in systems.ALL)],
+        "absent": bench.absent,
+        "records": [asdict(record) for record in bench.records],
+    }
+    written = report.write(results, options.out)
+    print(sections.all_tables(results))
+    say(f"written: {', '.join(str(path) for path in written)}")
+    return 0
+
+
+class _Interrupts:
+    """SIGINT and SIGTERM, held back while the database is made or deleted."""
+
+    def __init__(self) -> None:
+        self._held = True
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: object) -> None:
+        self._came = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def let_through(self) -> None:
+        """From now on they raise KeyboardInterrupt; at once if one has come."""
+        self._held = False
+        if self._came:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """Remember them only."""
+        self._held = True
+
+
+def _options(
+    scenarios: Sequence[Scenario], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    names = [scenario.name for scenario in scenarios]
+    keys = [system.key for system in systems.ALL]
+    parser = argparse.ArgumentParser(
+        description="Measure pgbridge beside its rivals.",
+        epilog=f"scenarios: {', '.join(names)}; systems: {', '.join(keys)}",
+    )
+    parser.add_argument(
+        "--runs", type=int, default=None, help="interleaved runs; default 5, quick 1"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small, to see that everything works"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one number of the scale, for trying: memory_idle=5",
+    )
+    parser.add_argument("--only", help="scenarios, separated by commas")
+    parser.add_argument("--systems", help="systems, separated by commas")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="folder of performance.md, .svg and .json; default docs/ for a full "
+        "run of every scenario, else benchmarks/.build/results",
+    )
+    options = parser.parse_args(arguments)
+    options.only = _names(parser, options.only, names)
+    options.systems = _names(parser, options.systems, keys)
+    if options.runs is None:
+        options.runs = 1 if options.quick else 5
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    options.scale = QUICK if options.quick else FULL
+    for change in options.set:
+        name, _, text = change.partition("=")
+        try:
+            value = type(getattr(options.scale, name))(json.loads(text))
+            options.scale = replace(options.scale, **{name: value})
+        except (AttributeError, TypeError, ValueError):
+            parser.error(f"--set {change!r}: no such number of the scale")
+    if options.out is None:
+        whole = len(names) == len(options.only) > 1
+        whole = whole and not options.quick and not options.set
+        options.out = DOCS if whole else build.BUILD / "results"
+    return options
+
+
+def _names(
+    parser: argparse.ArgumentParser, text: str | None, known: list[str]
+) -> list[str]:
+    names = known if text is None else text.split(",")
+    for name in names:
+        if name not in known:
+            parser.error(f"{name!r} is not one of {', '.join(known)}")
+    return names

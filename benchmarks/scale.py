@@ -1,0 +1,64 @@
+"""How much of everything is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FULL", "QUICK", "Scale"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything.
+
+    Attributes:
+        subscribers: of the fan-out scenarios.
+        burst: commits as fast as one session can.
+        rate, paced_seconds: commits a second, and for how long.
+        idle: notifications one at a time, a pause between two.
+        memory: connections before and after; the slope is between them.
+        memory_idle: seconds of quiet before each look.
+        crowd: connections on one worker.
+        channels: with a subscriber each.
+        random_deliveries: to one of those channels at a time.
+        storm: handshakes.
+        spread: connections over the workers.
+        matrix_channels, payloads: the matrix; bytes.
+        burst_bytes: per subscriber in the matrix; below a backlog.
+    """
+
+    subscribers: int = 1000
+    burst: int = 500
+    rate: int = 50
+    paced_seconds: float = 5.0
+    idle: int = 300
+    memory: tuple[int, int] = (1000, 5000)
+    memory_idle: float = 60.0
+    crowd: int = 15_000
+    channels: int = 10_000
+    random_deliveries: int = 500
+    storm: int = 5000
+    spread: int = 2000
+    spread_workers: int = 4
+    matrix_channels: tuple[int, ...] = (1, 10, 100, 1000)
+    payloads: tuple[int, ...] = (100, 2000, 7900)
+    burst_bytes: int = 1_000_000
+
+
+FULL = Scale()
+QUICK = Scale(
+    subscribers=200,
+    burst=200,
+    paced_seconds=1.0,
+    idle=50,
+    memory=(200, 1000),
+    memory_idle=2.0,
+    crowd=1500,
+    channels=1000,
+    random_deliveries=50,
+    storm=500,
+    spread=400,
+    matrix_channels=(1, 100),
+    payloads=(100, 7900),
+)
+"""Shows in less than two minutes that everything runs; its figures mean little."""
