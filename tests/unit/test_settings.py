@@ -593,7 +593,7 @@ def test_shown_default_is_the_default(name: str) -> None:
     shown = item.metadata["shown"]
     computed = {
         "max_connections": "worker_connections − 100",
-        "max_listeners": "max(1, 8 // workers)",
+        "max_listeners": "max(1, 4 // workers)",
     }
 
     if name in computed:

@@ -60,7 +60,7 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 def token(
     key: Any = SECRET, alg: str = "HS256", kid: str | None = "one", **claims: Any
 ):
-    body = {"sub": "anna", "exp": int(time.time()) + 60, "channels": ["inbox_*"]}
+    body = {"sub": "anna", "exp": int(time.time()) + 3600, "channels": ["inbox_*"]}
     body = {k: v for k, v in {**body, **claims}.items() if v is not None}
     return jwt.encode(body, key, alg, headers={"kid": kid} if kid else None)
 
