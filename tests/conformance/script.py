@@ -213,8 +213,8 @@ def _case(name: str, lines: list[Line]) -> Case:
             status = found[answer][1]
             assert isinstance(status, steps.Status)
             header, _, value = rest.partition(": ")
-            expected = (header, value if word == "has" else None)
-            status = replace(status, headers=(*status.headers, expected))
+            wanted = (header, value if word == "has" else None)
+            status = replace(status, headers=(*status.headers, wanted))
             found[answer] = found[answer][0], status
         elif pending:
             request.behind += outgoing(line.text)[1]
