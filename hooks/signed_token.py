@@ -100,7 +100,11 @@ class SignedToken:
             raise TokenInvalid(
                 f"'channels' must be a list of at most {MAX_PATTERNS} strings"
             )
-        return Identity(subject, float(claims["exp"]), Patterns(patterns))
+        try:
+            expires_at = float(claims["exp"])
+        except OverflowError:
+            raise TokenInvalid("'exp' is no date") from None
+        return Identity(subject, expires_at, Patterns(patterns))
 
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
         """Tell whether one of the token's patterns covers the channel."""

@@ -141,3 +141,30 @@ def test_without_patterns_nothing_is_covered(channel: str) -> None:
 
 def test_patterns_show_themselves() -> None:
     assert repr(Patterns(iter(["a", "b*"]))) == "Patterns(['a', 'b*'])"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "channel", "covered"),
+    [
+        ("a*b", "ab", True),
+        ("a*b", "axxb", True),
+        ("a*a", "a", False),
+        ("a*b*c", "abc", True),
+        ("a*b*c", "a-c", False),
+        ("*b*", "abc", True),
+        ("*ab*ab*", "ab", False),
+        ("*ab*ab*", "abab", True),
+        ("a**b", "ab", True),
+        ("*a", "ba", True),
+        ("*aa", "a", False),
+        ("a*ba", "aba", True),
+        ("a*b*ab", "ab", False),
+    ],
+)
+def test_star_stands_for_any_run(pattern: str, channel: str, covered: bool) -> None:
+    assert Patterns([pattern]).match(channel) is covered
+
+
+def test_many_stars_take_no_time() -> None:
+    # As a regular expression this takes longer than anybody waits.
+    assert Patterns(["*a" * 31 + "*b"]).match("a" * 63) is False
