@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -40,7 +42,6 @@ def test_restart_is_told_and_notifications_flow_again(
     gunicorn: Callable[..., Gunicorn], cluster: Cluster, client: Connect, unix: bool
 ) -> None:
     cluster.start()
-    server = gunicorn(cluster.url, unix=unix, **QUICK).start()
     database = Database(cluster.url)
     server = gunicorn(database.url, unix=unix, **QUICK).start()
     subscriber = client(server, "a", "b")
@@ -179,7 +180,6 @@ def test_server_that_refuses_for_a_while_is_not_hammered(
     assert subscriber.receive()["type"] == "gap"
     # One line for the loss, not one for each try.
     assert server.log.count("listener lost PostgreSQL") <= 2
-    assert "***" not in database.url
 
 
 def test_client_that_comes_back_is_told_that_nothing_was_kept(
@@ -205,9 +205,6 @@ def test_client_that_comes_back_is_told_that_nothing_was_kept(
 def test_frozen_worker_that_wakes_up_goes_on(
     gunicorn: Callable[..., Gunicorn], database: Database, client: Connect
 ) -> None:
-    import os
-    import signal
-
     server = gunicorn(database.url, **QUICK).start()
     subscriber = client(server, "a")
     subscriber.receive()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -102,10 +105,6 @@ def test_token_does_not_choose_its_algorithm(
     policy: Make, rsa_key: rsa.RSAPrivateKey, public_pem: str
 ) -> None:
     # The classic: the public key, known to all, used as an HMAC secret.
-    import base64
-    import hashlib
-    import hmac
-
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
