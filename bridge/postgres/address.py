@@ -25,8 +25,8 @@ except ImportError as exc:
 
 __all__ = ["Address", "Resolve"]
 
-Resolve = Callable[[str, str], Sequence[str]]
-"""From host name and port to its addresses; raises OSError."""
+Resolve = Callable[[str], Sequence[str]]
+"""From host name to its addresses; raises OSError."""
 
 SHOWN = ("service", "host", "hostaddr", "port", "user", "dbname")
 """Parameters that logs may show, in this order."""
@@ -126,7 +126,7 @@ def _resolved(parameters: dict[str, str], resolve: Resolve) -> dict[str, str]:
             entries.append((host, "", port))
             continue
         try:
-            entries += [(host, address, port) for address in resolve(host, port)]
+            entries += [(host, address, port) for address in resolve(host)]
         except OSError as exc:
             problems.append(f"cannot resolve {host!r}: {exc.strerror or exc}")
     if not entries:

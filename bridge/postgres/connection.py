@@ -183,9 +183,9 @@ class Connection:
 
 
 def _resolver(timeout: float) -> Any:
-    def resolve(host: str, port: str) -> list[str]:
+    def resolve(host: str) -> list[str]:
         with gevent.Timeout(timeout, OSError(f"no answer within {timeout:g} s")):
-            found = socket.getaddrinfo(host, int(port), 0, socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     return resolve

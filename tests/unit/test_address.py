@@ -25,10 +25,10 @@ class Names:
 
     def __init__(self, **addresses: Sequence[str]) -> None:
         self._addresses = addresses
-        self.asked: list[tuple[str, str]] = []
+        self.asked: list[str] = []
 
-    def __call__(self, host: str, port: str) -> Sequence[str]:
-        self.asked.append((host, port))
+    def __call__(self, host: str) -> Sequence[str]:
+        self.asked.append(host)
         try:
             return self._addresses[host]
         except KeyError:
@@ -206,7 +206,7 @@ def test_name_is_resolved_beside_its_host() -> None:
     found = parameters("host=db", names)
 
     assert found == {"host": "db", "hostaddr": "192.0.2.1", "port": "5432"}
-    assert names.asked == [("db", "5432")]
+    assert names.asked == ["db"]
 
 
 def test_every_address_of_a_name_is_tried_in_order() -> None:
@@ -235,7 +235,7 @@ def test_several_hosts_keep_their_ports() -> None:
     found = parameters("postgresql://a:1,b:2/x", names)
 
     assert (found["host"], found["port"]) == ("a,a,b", "1,1,2")
-    assert names.asked == [("a", "1"), ("b", "2")]
+    assert names.asked == ["a", "b"]
 
 
 def test_host_that_is_not_found_is_left_out_when_another_is() -> None:
@@ -256,7 +256,7 @@ def test_no_host_that_is_found_is_a_database_error() -> None:
 
 
 def test_problem_without_a_text_of_the_system_says_what_it_has() -> None:
-    def late(host: str, port: str) -> Sequence[str]:
+    def late(host: str) -> Sequence[str]:
         raise TimeoutError("no answer within 5 s")
 
     with pytest.raises(DatabaseError) as caught:
@@ -358,3 +358,10 @@ def test_missing_psycopg2_says_which_command_to_run(
         "pgbridge needs psycopg2: run  pip install 'pgbridge[binary]'  "
         "(or 'pgbridge[psycopg2]', which compiles it)"
     )
+
+
+@pytest.mark.parametrize("port", ["abc", ""])
+def test_port_that_is_no_number_is_left_to_libpq(port: str) -> None:
+    found = parameters(f"host=db port='{port}' dbname=x", Names(db=["192.0.2.1"]))
+
+    assert found["hostaddr"] == "192.0.2.1"
