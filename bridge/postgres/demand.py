@@ -43,6 +43,10 @@ class Demand:
         self._pending[channel] = None
         return False
 
+    def listens_to(self, channel: str) -> bool:
+        """Tell whether a channel's LISTEN is in force, and wanted."""
+        return channel in self._listening
+
     def release(self, channel: str) -> None:
         """Give a channel up after the delay, unless it is wanted again."""
         self._leaving.pop(channel, None)  # a new turn stands at the end

@@ -214,6 +214,10 @@ class Listener:
         """Hand on what has arrived, a batch a channel; False if nothing."""
         batches: dict[str, list[str]] = {}
         for channel, payload in connection.notifications():
+            # A channel that was given up may be another listener's by now; what
+            # still comes here would be told twice.
+            if not self._demand.listens_to(channel):
+                continue
             batches.setdefault(channel, []).append(payload)
         for channel, payloads in batches.items():
             self._sink.publish(Batch(channel, tuple(payloads)))

@@ -44,6 +44,7 @@ def test_channel_in_force_is_not_pending(demand: Demand) -> None:
     demand.in_force(["a"])
 
     assert demand.pending() == ["b"]
+    assert [demand.listens_to(name) for name in "abc"] == [True, False, False]
     assert demand.add("a") is True
     assert len(demand) == 2
 
