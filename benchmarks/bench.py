@@ -10,9 +10,11 @@ import sys
 
 import channels
 import fanout
+import hostile
 import idle
 import memory
 import storm
+import tls
 from program import main
 
 SCENARIOS = (
@@ -21,6 +23,8 @@ SCENARIOS = (
     *memory.SCENARIOS,
     *channels.SCENARIOS,
     *storm.SCENARIOS,
+    *tls.SCENARIOS,
+    *hostile.SCENARIOS,
 )
 
 if __name__ == "__main__":

@@ -1,81 +1,96 @@
 """What a hostile crowd costs those who came to listen.
 
-    python benchmarks/hostile.py [seconds]
+    python benchmarks/hostile.py [--quick] [--runs N]
 
 100 subscribers receive 100 notifications a second; first in peace, then with
 2,000 connections that send nothing, 200 that send garbage and 100 that open
-and close as fast as they can. Prints what was lost, who was closed, and how
-late the notifications were, before and meanwhile.
+and close as fast as they can. The crowd is a process of its own.
 """
 
 from __future__ import annotations
 
-import resource
-import statistics
+import multiprocessing
 import sys
-import threading
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from support.crowd import Audience, Crowd, publish
+from harness import Attempt, Bench, Scenario, finish
+from load import Load
+from program import main
+from support.crowd import Crowd
 from support.gunicorn import Gunicorn
-from support.postgres import Cluster, Database
+
+__all__ = ["SCENARIOS"]
 
 PER_SECOND = 100
+AUDIENCE = 100
+SILENT, GARBAGE, HURRIED = 2000, 200, 100
 
 
-def listen(
-    audience: Audience, database: Database, first: int, seconds: int
-) -> tuple[float, float]:
-    """Let the audience listen for a while; returns p50 and p99, seconds."""
-    count = seconds * PER_SECOND
-    audience.latencies.clear()
-    arguments = (database, "news", count, PER_SECOND, first)
-    writer = threading.Thread(target=publish, args=arguments)
-    writer.start()
-    audience.read_until(first + count - 1, timeout=seconds + 30)
-    writer.join()
-    quantiles = statistics.quantiles(audience.latencies, n=100)
-    return quantiles[49], quantiles[98]
+def measure(bench: Bench) -> None:
+    """In peace, then with the crowd at the door."""
+    for run, system in bench.rounds("pgbridge"):
+        with bench.attempt(system, run, "hostile") as attempt:
+            server = attempt.start(clients=AUDIENCE)
+            load = attempt.load(server, sample=1)
+            attempt.subscribe(load, AUDIENCE)
+            attempt.warm_up(load, AUDIENCE)
+            peace, faults = _listen(bench, load)
+            with _crowd(attempt, server.gunicorn, run) as crowd:
+                hostile, more = _listen(bench, load)
+                crowd.send("stop")
+                connects = crowd.recv()
+            attempt.record(
+                "hostile",
+                {"silent": SILENT, "garbage": GARBAGE, "hurried": HURRIED},
+                {
+                    "peace_p50": peace["p50"],
+                    "peace_p99": peace["p99"],
+                    "hostile_p50": hostile["p50"],
+                    "hostile_p99": hostile["p99"],
+                    "ratio_p50": hostile["p50"] / peace["p50"],
+                    "ratio_p99": hostile["p99"] / peace["p99"],
+                    "connects_per_second": connects / bench.scale.hostile_seconds,
+                },
+                faults + more,
+            )
 
 
-def main() -> int:
-    """Print the table."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
-    cluster = Cluster()
-    cluster.start()
-    database = Database(cluster.url)
-    server = Gunicorn(database.url).start()
-    crowd = Crowd(server, seed=1)
+def _listen(bench: Bench, load: Load) -> tuple[dict[str, float], list[str]]:
+    """Let the audience listen for a while; returns latencies and faults."""
+    count = bench.scale.hostile_seconds * PER_SECOND
+    load.expect(AUDIENCE * count, count, bench.scale.hostile_seconds + 30)
+    bench.publisher.paced(count, PER_SECOND)
+    done, faults = finish(load)
+    return done["latency"], faults
+
+
+@contextmanager
+def _crowd(attempt: Attempt, server: Gunicorn, seed: int) -> Iterator[Any]:
+    """Let the crowd loose; yields the pipe to its process."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_run, args=(server, seed, theirs))
+    process.start()
     try:
-        with closing(Audience(server, "news", 100)) as audience:
-            peace = listen(audience, database, 0, seconds)
-            crowd.be_silent(2000)
-            crowd.send_garbage(200)
-            crowd.come_and_go(100)
-            hostile = listen(audience, database, seconds * PER_SECOND, seconds)
-            crowd.stop()
-            expected = list(range(2 * seconds * PER_SECOND))
-            lost = sum(len(expected) - len(n) for n in audience.numbers.values())
-            wrong = sum(n != expected for n in audience.numbers.values())
-            closed = audience.closed
+        yield ours
     finally:
-        crowd.stop()
-        server.end()
-        cluster.delete()
-    print(f"100 subscribers, {PER_SECOND} notifications/s, {seconds} s each way")
-    print(f"{'':12}{'p50 ms':>8}{'p99 ms':>8}")
-    print(f"{'in peace':12}{peace[0] * 1e3:8.2f}{peace[1] * 1e3:8.2f}")
-    print(f"{'crowd':12}{hostile[0] * 1e3:8.2f}{hostile[1] * 1e3:8.2f}")
-    print(f"{'ratio':12}{hostile[0] / peace[0]:8.2f}{hostile[1] / peace[1]:8.2f}")
-    print(f"lost {lost}, other sequences {wrong}, closed {closed}")
-    print(f"crowd: {crowd.connects} connects, {crowd.garbage_bytes} bytes of garbage")
-    return 1 if lost or wrong or closed else 0
+        process.kill()
+        process.join()
 
+
+def _run(server: Gunicorn, seed: int, pipe: Connection) -> None:
+    crowd = Crowd(server, seed)
+    crowd.be_silent(SILENT)
+    crowd.send_garbage(GARBAGE)
+    crowd.come_and_go(HURRIED)
+    pipe.recv()
+    pipe.send(crowd.connects)
+    crowd.stop()
+
+
+SCENARIOS = (Scenario("hostile", measure),)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(SCENARIOS))

@@ -24,6 +24,7 @@ class Scale:
         storm: handshakes.
         spread: connections over the workers.
         matrix_channels, payloads: the matrix; bytes.
+        hostile_seconds: with the hostile crowd, and as many before it.
         burst_bytes: per subscriber in the matrix; below a backlog.
     """
 
@@ -42,6 +43,7 @@ class Scale:
     spread_workers: int = 4
     matrix_channels: tuple[int, ...] = (1, 10, 100, 1000)
     payloads: tuple[int, ...] = (100, 2000, 7900)
+    hostile_seconds: int = 10
     burst_bytes: int = 1_000_000
 
 
@@ -60,5 +62,6 @@ QUICK = Scale(
     spread=400,
     matrix_channels=(1, 100),
     payloads=(100, 7900),
+    hostile_seconds=2,
 )
 """Shows in less than two minutes that everything runs; its figures mean little."""

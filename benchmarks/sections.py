@@ -97,6 +97,33 @@ def crowd(results: Results) -> str:
     )
 
 
+def crowd_tls(results: Results) -> str:
+    return one_system(
+        results,
+        "crowd_tls",
+        [
+            ("until all are subscribed", "subscribed_seconds", seconds),
+            ("memory a connection, from empty", "bytes_per_connection", kilobytes),
+        ],
+    )
+
+
+def hostile(results: Results) -> str:
+    return one_system(
+        results,
+        "hostile",
+        [
+            ("in peace: publish → receive p50", "peace_p50", milliseconds),
+            ("p99", "peace_p99", milliseconds),
+            ("with the crowd: publish → receive p50", "hostile_p50", milliseconds),
+            ("p99", "hostile_p99", milliseconds),
+            ("with the crowd ÷ in peace, p50", "ratio_p50", times),
+            ("p99", "ratio_p99", times),
+            ("connections a second that the crowd made", "connects_per_second", whole),
+        ],
+    )
+
+
 def channels(results: Results) -> str:
     return one_system(
         results,
@@ -243,6 +270,24 @@ SECTIONS: list[tuple[str, str, str, Callable[[Results], str]]] = [
         "{scale[crowd]:,} connections on one worker",
         "All subscribed to one channel; 10 notifications, 2 a second.",
         crowd,
+    ),
+    (
+        "crowd_tls",
+        "{scale[crowd]:,} connections on one worker, over TLS",
+        "The same with Gunicorn's own `certfile`, from one Python client that opens "
+        "one after another; every client got every notification unless *faults* "
+        "says otherwise.",
+        crowd_tls,
+    ),
+    (
+        "hostile",
+        "A hostile crowd",
+        "100 subscribers receive 100 notifications a second for "
+        "{scale[hostile_seconds]} s; then again while 2,000 connections send nothing, "
+        "200 send garbage and 100 open and close as fast as they can, all from one "
+        "Python program on the same cores. *Faults* are notifications lost, and "
+        "subscribers closed.",
+        hostile,
     ),
     (
         "channels",

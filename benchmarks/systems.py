@@ -43,21 +43,21 @@ class GunicornServer(Server):
 
     def __init__(self, gunicorn: Gunicorn) -> None:
         super().__init__(gunicorn.port, "/ws?channel={channel}", "native")
-        self._gunicorn = gunicorn
+        self.gunicorn = gunicorn
 
     def pids(self) -> list[int]:
-        found: list[int] = self._gunicorn.workers
+        found: list[int] = self.gunicorn.workers
         return found
 
     def log(self) -> str:
-        return "\n".join(self._gunicorn.log.splitlines()[-20:])
+        return "\n".join(self.gunicorn.log.splitlines()[-20:])
 
     def end(self) -> None:
-        process = self._gunicorn.process
+        process = self.gunicorn.process
         if process is not None:
             # Not SIGTERM: there is nobody left to say goodbye to.
             end_process(process, signal.SIGQUIT)
-        shutil.rmtree(self._gunicorn.folder, ignore_errors=True)
+        shutil.rmtree(self.gunicorn.folder, ignore_errors=True)
         super().end()
 
 

@@ -12,7 +12,7 @@ turn; subscriptions may come and go meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from bridge.errors import ClientError
@@ -79,6 +79,8 @@ class Hub:
         pause: lets other greenlets run.
         clock: monotonic seconds.
         workers: how many workers this host runs; they share the reloads.
+        write_all: writes a chunk of notifications to every subscription that
+            is active; None: one after another, with `Outlet.write`.
     """
 
     def __init__(
@@ -89,11 +91,13 @@ class Hub:
         pause: Callable[[], None],
         clock: Callable[[], float],
         workers: int = 1,
+        write_all: Callable[[Sequence[Subscription], bytes], None] | None = None,
     ) -> None:
         self._want = want
         self._unwant = unwant
         self._pause = pause
         self._clock = clock
+        self._write_all = write_all or _write_each
         self._workers = workers
         self._topics: dict[str, _Topic] = {}
         #: Subscriptions over all channels.
@@ -156,10 +160,8 @@ class Hub:
         for codec, subscriptions in topic.groups():
             chunks = codec.encode_batch(batch)
             for run in pace.runs(subscriptions):
-                for subscription in run:
-                    if subscription.active:
-                        for chunk in chunks:
-                            subscription.outlet.write(chunk, subscription)
+                for chunk in chunks:
+                    self._write_all(run, chunk)
 
     def in_force(self, channels: Iterable[str]) -> None:
         """The channels are listened to from now on, or again."""
@@ -236,6 +238,12 @@ class _Pace:
                 self._pause()
                 self._began = self._clock()
             yield subscriptions[start : start + _RUN_LENGTH]
+
+
+def _write_each(subscriptions: Sequence[Subscription], chunk: bytes) -> None:
+    for subscription in subscriptions:
+        if subscription.active:
+            subscription.outlet.write(chunk, subscription)
 
 
 def _once(codec: Codec, message: Gap) -> Callable[[], bytes]:

@@ -20,7 +20,7 @@ from bridge.access.origin import OriginRules, Proxies
 from bridge.access.policy import Gatekeeper, Policy
 from bridge.channels import Patterns
 from bridge.clients.connections import Connections
-from bridge.clients.outlet import OutletOptions
+from bridge.clients.outlet import OutletOptions, write_all
 from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
 from bridge.conversation import Service
 from bridge.hub import Hub
@@ -98,6 +98,7 @@ class Runtime:
             pause=functools.partial(gevent.sleep, 0),
             clock=time.monotonic,
             workers=workers,
+            write_all=write_all,
         )
         self.pool = Pool(
             hub,

@@ -33,6 +33,7 @@ from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
 from bridge.clients.handshake import UPGRADE
 from bridge.clients.transport import take_over
+from bridge.clients.turnstile import Turnstile
 from bridge.clients.websocket import OnOpen
 
 __all__ = ["SPARE_SLOTS", "BridgeHandler", "BridgeServer"]
@@ -84,6 +85,15 @@ def _drain(sock: Any) -> None:
     sock.shutdown(socket.SHUT_WR)
     while sock.recv(65536):
         pass
+
+
+def _has_spoken(sock: Any) -> bool:
+    """Tell whether a request has arrived that nobody has read yet."""
+    try:
+        # The socket inside gevent's, which would wait.
+        return bool(sock._sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 class HeadTimeout(OSError, ValueError):
@@ -157,6 +167,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
         if not isinstance(result, tuple):
             return result
         self.status, body = result
+        self.server.turnstile.wait()
         with gevent.Timeout(LINGER, OSError):
             self.socket.sendall(body)
             self.log_request()
@@ -186,6 +197,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             raise ValueError("the address is not ASCII")
         left = max(0.001, self._head_due - time.monotonic())
         with gevent.Timeout(left, HeadTimeout):
+            self.server.turnstile.wait()
             super().read_request(raw_requestline)
         hosts = self.headers.get_all("host", [])
         if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
@@ -273,6 +285,10 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 class BridgeServer(PyWSGIServer):
     """The HTTP server on one listening socket."""
 
+    #: Connections taken in one turn of the event loop: gevent's 100 take as
+    #: long as writing to a thousand subscribers.
+    max_accept = 8
+
     def __init__(
         self,
         *args: Any,
@@ -298,6 +314,8 @@ class BridgeServer(PyWSGIServer):
         self._serving = 0
         #: Handlers that wait for a request, the longest waiting first.
         self.silent: dict[BridgeHandler, None] = {}
+        #: Lets requests in, so that fan-out goes before them.
+        self.turnstile = Turnstile()
         self.draining = False
 
     def start_accepting(self) -> None:
@@ -357,9 +375,11 @@ class BridgeServer(PyWSGIServer):
 
     def _close_silent(self) -> bool:
         """Close the connection that has been silent for longest."""
-        if not self.silent:
+        for handler in self.silent:
+            if not _has_spoken(handler.socket):
+                break
+        else:
             return False
-        handler = next(iter(self.silent))
         del self.silent[handler]
         try:
             handler.socket.shutdown(socket.SHUT_RD)

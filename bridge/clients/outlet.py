@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import gevent
 
 from bridge.errors import CloseCode
 from bridge.subscription import Subscription
 
-__all__ = ["Outlet", "OutletOptions", "Transport"]
+__all__ = ["Outlet", "OutletOptions", "Transport", "write_all"]
+
+Send = Callable[[bytes | memoryview], int]
 
 _WRITABLE = 2
 """libev's EV_WRITE."""
@@ -146,6 +148,32 @@ class _Backlog:
         self.timer.close()
 
 
+def write_all(subscriptions: Sequence[Subscription], chunk: bytes) -> None:
+    """Write a chunk of notifications to every subscription that is active.
+
+    What `Outlet.write` does for one, without a call for each: the inner loop
+    of the fan-out, where a call is a tenth of the time that is not the
+    kernel's.
+    """
+    size = len(chunk)
+    for subscription in subscriptions:
+        if not subscription.active:
+            continue
+        outlet = cast(Outlet, subscription.outlet)
+        send = outlet.direct
+        if send is None:
+            outlet.write(chunk, subscription)
+            continue
+        try:
+            sent = send(chunk)
+        except OSError:
+            # It finds the same out, and knows what to do.
+            outlet.write(chunk, subscription)
+            continue
+        if sent != size:
+            outlet.keep_rest(chunk, subscription, sent)
+
+
 class Outlet:
     """The writing half of one client's socket.
 
@@ -154,7 +182,15 @@ class Outlet:
             a close code when it was too slow, None when it is gone.
     """
 
-    __slots__ = ("_backlog", "_emptied", "_failed", "_options", "_send", "_transport")
+    __slots__ = (
+        "_backlog",
+        "_emptied",
+        "_failed",
+        "_options",
+        "_send",
+        "_transport",
+        "direct",
+    )
 
     def __init__(
         self,
@@ -164,7 +200,9 @@ class Outlet:
     ) -> None:
         self._transport = transport
         #: None once nothing is to be written any more.
-        self._send: Callable[[bytes | memoryview], int] | None = transport.send
+        self._send: Send | None = transport.send
+        #: The same while nothing waits, else None: for `write_all`.
+        self.direct: Send | None = transport.send
         self._options = options
         self._failed = failed
         self._backlog: _Backlog | None = None
@@ -185,9 +223,22 @@ class Outlet:
                 self._fail(None)
                 return
             if sent < len(chunk):
-                self._begin_backlog(_Entry(chunk, owner, time.time()), sent)
+                self.keep_rest(chunk, owner, sent)
             return
         self._keep(self._backlog, _Entry(chunk, owner, time.time()))
+
+    def keep_rest(self, chunk: bytes, owner: Subscription | None, sent: int) -> None:
+        """Keep what the kernel did not take of a chunk; nothing waited before."""
+        loop = gevent.get_hub().loop
+        watcher = loop.io(self._transport.fileno(), _WRITABLE)
+        timeout = self._options.write_timeout
+        timer = loop.timer(timeout, timeout)
+        self._backlog = backlog = _Backlog(watcher, timer)
+        self.direct = None
+        backlog.add(_Entry(chunk, owner, time.time()))
+        backlog.offset = sent
+        watcher.start(self._flush)
+        timer.start(self._fail, CloseCode.SLOW, update=True)
 
     def finish(self, emptied: Callable[[], None]) -> None:
         """Call `emptied` when all that was written is with the kernel."""
@@ -206,21 +257,10 @@ class Outlet:
 
     def stop(self) -> None:
         """Write nothing more; what waits is forgotten. Safe to call twice."""
-        self._send = None
+        self._send = self.direct = None
         if self._backlog is not None:
             self._backlog.close()
             self._backlog = None
-
-    def _begin_backlog(self, entry: _Entry, sent: int) -> None:
-        loop = gevent.get_hub().loop
-        watcher = loop.io(self._transport.fileno(), _WRITABLE)
-        timeout = self._options.write_timeout
-        timer = loop.timer(timeout, timeout)
-        self._backlog = backlog = _Backlog(watcher, timer)
-        backlog.add(entry)
-        backlog.offset = sent
-        watcher.start(self._flush)
-        timer.start(self._fail, CloseCode.SLOW, update=True)
 
     def _keep(self, backlog: _Backlog, entry: _Entry) -> None:
         room = self._options.max_backlog_bytes - len(entry.chunk)
@@ -248,6 +288,7 @@ class Outlet:
                 if backlog.offset == len(chunk) and not backlog.next():
                     backlog.close()
                     self._backlog = None
+                    self.direct = send
                     if self._emptied is not None:
                         self._emptied()
                     return

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import gevent
-from gevent import select, socket
+from gevent.event import Event
 
 from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
@@ -105,9 +105,9 @@ class Listener:
         self._problem = ""
         #: Unix seconds: everything committed before then has arrived.
         self._complete_until: float | None = None
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_writer.setblocking(False)
-        self._stopped = False
+        #: The session; None while there is none.
+        self._connection: Connection | None = None
+        self._stopping = Event()
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     # For others.
@@ -131,7 +131,7 @@ class Listener:
 
     def stop(self) -> None:
         """Tell the greenlet to end; subscribers are told nothing."""
-        self._stopped = True
+        self._stopping.set()
         self._wake()
 
     def join(self, timeout: float) -> None:
@@ -152,18 +152,17 @@ class Listener:
         self._wake()
 
     def _wake(self) -> None:
-        try:
-            self._wake_writer.send(b"w")
-        except (BlockingIOError, OSError):
-            pass  # It is awake already, or gone.
+        if self._connection is not None:
+            self._connection.wake()
 
     # The greenlet.
 
     def _run(self) -> None:
         bound = MIN_BACK_OFF
-        while not self._stopped:
+        while not self._stopping.is_set():
             try:
                 with closing(self._connect()) as connection:
+                    self._connection = connection
                     self._listen(connection)
                     self._set_state(State.LIVE, "")
                     bound = MIN_BACK_OFF
@@ -174,12 +173,11 @@ class Listener:
             except Exception:
                 log.exception("listener failed", extra={"action": "listener_failed"})
                 self._lost("internal error, see the log")
+            self._connection = None
             self._give_up(self._demand.overdue())
             # Never at once: a server that accepts and fails would be hammered.
-            self._sleep(MIN_BACK_OFF / 2 + random.uniform(0, bound))
+            self._stopping.wait(MIN_BACK_OFF / 2 + random.uniform(0, bound))
             bound = min(MAX_BACK_OFF, bound * 2)
-        self._wake_reader.close()
-        self._wake_writer.close()
 
     def _connect(self) -> Connection:
         options = self._options
@@ -198,7 +196,7 @@ class Listener:
     def _serve(self, connection: Connection) -> None:
         """Listen until stopped, or until the connection is lost (it raises)."""
         health_due = time.monotonic() + self._options.health_interval
-        while not self._stopped:
+        while not self._stopping.is_set():
             connection.read()
             if self._publish(connection):
                 gevent.sleep(0)  # a flood must leave others their turn
@@ -226,10 +224,7 @@ class Listener:
     def _wait(self, connection: Connection, health_due: float) -> None:
         due = self._demand.next_due()
         due = health_due if due is None else min(due, health_due)
-        timeout = max(0.0, due - time.monotonic())
-        ready, _, _ = select.select([connection, self._wake_reader], [], [], timeout)
-        if self._wake_reader in ready:
-            self._wake_reader.recv(4096)
+        connection.select(max(0.0, due - time.monotonic()))
 
     def _listen(self, connection: Connection) -> None:
         for names in _slices(self._demand.pending()):
@@ -301,14 +296,6 @@ class Listener:
             extra={"action": "listener_lost"},
         )
         self._sink.interrupted(self._demand.lost(), self._complete_until)
-
-    def _sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until `stop`."""
-        until = time.monotonic() + seconds
-        while not self._stopped and time.monotonic() < until:
-            left = max(0.0, until - time.monotonic())
-            if select.select([self._wake_reader], [], [], left)[0]:
-                self._wake_reader.recv(4096)
 
 
 def _slices(names: list[str]) -> Iterable[list[str]]:

@@ -112,14 +112,20 @@ _checker = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_int=bool, parse_float=bool
 )
 
+_WHITESPACE = " \t\n\r"
+"""JSON's own; Python's idea of it is wider."""
+
 
 def _is_json_container(payload: str) -> bool:
     """Tell whether `payload` is a JSON object or array by RFC 8259."""
-    if payload.lstrip(" \t\n\r")[:1] not in ("{", "["):
+    text = payload.strip(_WHITESPACE)
+    if text[:1] not in ("{", "["):
         return False
     try:
-        value = _checker.decode(payload)
+        value, end = _checker.raw_decode(text)
     except (ValueError, RecursionError):
+        return False
+    if end != len(text):
         return False
     # Counting brackets is cheap and nearly always enough.
     brackets = payload.count("[") + payload.count("{")

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from bridge.clients.outlet import Outlet, OutletOptions
+from bridge.clients.outlet import Outlet, OutletOptions, write_all
 from bridge.errors import CloseCode
 from bridge.message import Batch, Pong
 from bridge.subscription import Subscription
@@ -24,9 +24,14 @@ HEAD = frames.encode_text(b"h" * 400_000)
 
 
 class Line:
-    """An outlet, and the socket of its peer."""
+    """An outlet, and the socket of its peer.
 
-    def __init__(self, limit: int, write_timeout: float) -> None:
+    Args:
+        at_once: notifications are written as to many subscriptions.
+    """
+
+    def __init__(self, limit: int, write_timeout: float, at_once: bool) -> None:
+        self._at_once = at_once
         self.near, self.far = socket.socketpair()
         self.near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         self.near.setblocking(False)
@@ -90,7 +95,10 @@ class Line:
     def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
         """Write; the first chunk that waits is the head."""
         idle = self.outlet.backlog_bytes == 0
-        self.outlet.write(chunk, owner)
+        if owner is not None and self._at_once:
+            write_all([owner], chunk)
+        else:
+            self.outlet.write(chunk, owner)
         if idle:
             self._head = self.outlet.backlog_bytes
 
@@ -115,12 +123,12 @@ class Line:
         assert self.behind == LIMIT
 
 
-@pytest.fixture
-def line() -> Iterator[Callable[..., Line]]:
+@pytest.fixture(params=[False, True], ids=["one", "all"])
+def line(request: pytest.FixtureRequest) -> Iterator[Callable[..., Line]]:
     made: list[Line] = []
 
     def make(limit: int = LIMIT, write_timeout: float = TIMEOUT) -> Line:
-        made.append(Line(limit, write_timeout))
+        made.append(Line(limit, write_timeout, request.param))
         return made[-1]
 
     yield make
@@ -618,3 +626,27 @@ def test_stop_inside_the_failure_is_allowed() -> None:
         outlet.write(b"late")
 
         assert outlet.backlog_bytes == 0
+
+
+def test_many_are_written_to_and_who_left_is_passed_over(line: Make) -> None:
+    near, gone, slow, last = line(), line(), line(), line()
+    lines = (near, gone, slow, last)
+    subscriptions = [one.subscription("a") for one in lines]
+    subscriptions[1].end()
+    slow.outlet.write(HEAD)
+
+    write_all(subscriptions, b"hello")
+
+    assert near.read(5) == last.read(5) == b"hello"
+    assert gone.available() == b""
+    assert slow.read_all() == HEAD + b"hello"
+
+
+def test_one_whose_peer_is_gone_does_not_stop_the_others(line: Make) -> None:
+    gone, near = line(), line()
+    gone.far.close()
+
+    write_all([gone.subscription("a"), near.subscription("a")], b"hello")
+
+    assert gone.failures == [None]
+    assert near.read(5) == b"hello"
