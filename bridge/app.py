@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             opener(
                 options,
                 channels=channels if channel is None else [channel, *channels],
-                resume="cursor" in request.args,
+                cursor=request.args.get("cursor"),
                 identity=identity,
                 refusal=refusal,
                 address=address,

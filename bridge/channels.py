@@ -7,20 +7,24 @@ from collections.abc import Iterable
 
 from bridge.errors import BadChannel
 
-__all__ = ["MAX_CHANNEL_BYTES", "Patterns", "check_channel"]
+__all__ = ["MAX_CHANNEL_BYTES", "MAX_LISTEN_BYTES", "Patterns", "check_channel"]
 
-MAX_CHANNEL_BYTES = 63
+MAX_LISTEN_BYTES = 63
 """PostgreSQL's NAMEDATALEN less one: LISTEN silently cuts longer names."""
+
+MAX_CHANNEL_BYTES = 255
+"""Of a durable channel."""
 
 _RESERVED_PREFIX = "bridge_"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
-def check_channel(name: str) -> str:
+def check_channel(name: str, max_bytes: int = MAX_LISTEN_BYTES) -> str:
     """Return `name` when a client may ask for it.
 
-    A channel is 1 to 63 bytes of UTF-8 without control characters. Spaces,
-    quotes and semicolons are legal and case matters, as for LISTEN.
+    A channel is 1 to 63 bytes of UTF-8 without control characters, a durable
+    one up to 255. Spaces, quotes and semicolons are legal and case matters, as
+    for LISTEN.
 
     Raises:
         BadChannel: empty, too long, not encodable, a control character,
@@ -28,15 +32,15 @@ def check_channel(name: str) -> str:
     """
     if not name:
         raise BadChannel("channel '' is not valid: it is empty")
-    shown = repr(name if len(name) <= MAX_CHANNEL_BYTES else name[:60] + "…")
+    shown = repr(name if len(name) <= max_bytes else name[:60] + "…")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         raise BadChannel(f"channel {shown} is not valid: not Unicode text") from None
-    if size > MAX_CHANNEL_BYTES:
+    if size > max_bytes:
         raise BadChannel(
             f"channel {shown} is not valid: {size} bytes, "
-            f"at most {MAX_CHANNEL_BYTES} are allowed"
+            f"at most {max_bytes} are allowed"
         )
     control = _CONTROL.search(name)
     if control:

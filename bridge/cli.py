@@ -11,8 +11,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, NoReturn
 
 from bridge import __version__
-from bridge.channels import check_channel
-from bridge.errors import BridgeError
+from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
+from bridge.cursor import parse_cursor
+from bridge.errors import BridgeError, SettingsError
 from bridge.settings import Settings, variable
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "demo":
             return _demo(options.port)
         if options.command == "publish":
-            return _publish(options.channel, options.payload)
+            return _publish(options.channel, options.payload, options.durable)
         if options.command == "listen":
-            return _listen(options.channels)
-        return _settings()
+            return _listen(options.channels, options.after)
+        if options.command == "settings":
+            return _settings()
+        return _schema(options)
     except (BridgeError, ImportError) as exc:
         print(f"pgbridge: {exc}", file=sys.stderr)
         return 1
@@ -76,10 +79,36 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="publish one notification")
     publish.add_argument("channel")
     publish.add_argument("payload", help="text; - reads it from standard input")
+    publish.add_argument(
+        "--durable", action="store_true", help="through the journal, which keeps it"
+    )
     listen = commands.add_parser(
         "listen", help="print notifications as lines of JSON, until interrupted"
     )
     listen.add_argument("channels", nargs="+", metavar="channel")
+    listen.add_argument(
+        "--after",
+        metavar="CURSOR",
+        help="entries of the journal after this one, then those to come",
+    )
+    for name, help in (
+        ("install", "create schema bridge, for durable channels; safe to run twice"),
+        ("upgrade", "run the migrations that schema bridge lacks"),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.add_argument(
+            "--worker-role",
+            metavar="ROLE",
+            help="the role of the workers, if it is not the one that runs this",
+        )
+    uninstall = commands.add_parser(
+        "uninstall", help="drop schema bridge, and all that is kept"
+    )
+    uninstall.add_argument("--yes", action="store_true", required=True)
+    commands.add_parser("status", help="print how the journal does")
+    durable = commands.add_parser("durable", help="which channels are kept")
+    durable.add_argument("what", choices=("add", "remove", "list"))
+    durable.add_argument("pattern", nargs="?", help="* stands for any characters")
     commands.add_parser("settings", help="print the effective settings")
     return parser
 
@@ -109,20 +138,51 @@ def _demo(port: int) -> int:
     return run(port)
 
 
-def _publish(channel: str, payload: str) -> int:
+def _publish(channel: str, payload: str, durable: bool) -> int:
     from bridge.postgres.session import publish
 
     text = sys.stdin.read() if payload == "-" else payload
-    publish(_address(), check_channel(channel), text)
+    most = MAX_CHANNEL_BYTES if durable else MAX_LISTEN_BYTES
+    publish(_address(), check_channel(channel, most), text, durable=durable)
     return 0
 
 
-def _listen(channels: Sequence[str]) -> int:
-    from bridge.postgres.session import listen
+def _listen(channels: Sequence[str], after: str | None) -> int:
+    from bridge.postgres.session import follow, listen
 
-    checked = [check_channel(channel) for channel in channels]
-    for notification in listen(_address(), checked):
+    most = MAX_LISTEN_BYTES if after is None else MAX_CHANNEL_BYTES
+    checked = [check_channel(channel, most) for channel in channels]
+    if after is None:
+        found = listen(_address(), checked)
+    else:
+        found = follow(_address(), checked, parse_cursor(after))
+    for notification in found:
         print(json.dumps(notification, ensure_ascii=False), flush=True)
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from bridge.postgres import schema
+
+    address = _address()
+    if options.command == "status":
+        for name, value in schema.status(address).items():
+            print(f"{name:10} {value}")
+    elif options.command == "uninstall":
+        schema.uninstall(address)
+    elif options.command == "durable":
+        if (options.pattern is None) != (options.what == "list"):
+            raise SettingsError(
+                ["pgbridge durable add PATTERN | remove PATTERN | list"]
+            )
+        chosen = {options.what: options.pattern}
+        patterns = schema.durable(
+            address, add=chosen.get("add"), remove=chosen.get("remove")
+        )
+        print("\n".join(patterns))
+    else:
+        change = schema.install if options.command == "install" else schema.upgrade
+        print(f"schema bridge, version {change(address, options.worker_role)}")
     return 0
 
 

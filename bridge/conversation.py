@@ -13,9 +13,11 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
-from bridge.channels import check_channel
+from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
+from bridge.cursor import parse_cursor
 from bridge.errors import (
     BadMessage,
     ClientError,
@@ -34,6 +36,7 @@ from bridge.message import (
     Authenticate,
     Authenticated,
     Bye,
+    Heartbeat,
     Id,
     Pong,
     Request,
@@ -142,15 +145,19 @@ class Conversation:
         """The channels subscribed to, oldest first."""
         return [name for name, sub in self._subscriptions.items() if sub.active]
 
-    def open(self, channels: Iterable[str], *, resume: bool = False) -> None:
-        """Welcome the client and subscribe it to the channels of its URL."""
+    def open(self, channels: Iterable[str], *, cursor: str | None = None) -> None:
+        """Welcome the client and subscribe it to the channels of its URL.
+
+        Args:
+            cursor: the one it gave for all of them.
+        """
         self._welcome()
         self._watch_expiry()
         access = self._service.access
         for channel in dict.fromkeys(channels):
             if self.ended:
                 return
-            request = Subscribe(channel, resume=resume)
+            request = Subscribe(channel, cursor)
             # A browser has no other way to send a token than after this.
             if (
                 self.identity is None
@@ -202,6 +209,13 @@ class Conversation:
         else:
             self._answer(request)
 
+    def heartbeat(self) -> bytes:
+        """Encode a heartbeat: where the journal stands, if the client has it all."""
+        feed = self._service.hub.feed
+        durable = [sub for sub in self._subscriptions.values() if sub.durable]
+        complete = durable and all(map(feed.is_live, durable))
+        return _heartbeat(self._codec.encode, str(feed.cursor) if complete else None)
+
     def bye(self, reason: str, reconnect_delay: float) -> None:
         """Say the last message before a close of ours."""
         if not self.ended:
@@ -232,7 +246,10 @@ class Conversation:
             self._refuse(error, id=request.id, channel=channel)
 
     def _subscribe(self, request: Subscribe) -> None:
-        channel = check_channel(request.channel)
+        feed = self._service.hub.feed
+        durable = feed.is_durable(request.channel)
+        most = MAX_LISTEN_BYTES if durable is False else MAX_CHANNEL_BYTES
+        channel = check_channel(request.channel, most)
         present = self._subscriptions.get(channel)
         if present is not None and present.active:
             if present.state is not State.LIVE:
@@ -240,8 +257,13 @@ class Conversation:
                     f"channel {channel!r} is not listened to yet",
                     retry_delay=PENDING_RETRY_DELAY,
                 )
-            present.confirm(request.id)
+            present.confirm(
+                request.id, str(feed.cursor_of(present)) if present.durable else None
+            )
             return
+        # A cursor of a plain channel proves nothing, whatever it says.
+        given = request.cursor
+        cursor = None if given is None or durable is False else parse_cursor(given)
         self._check_rate()
         if len(self._subscriptions) >= self._service.max_channels:
             self._drop_refused()
@@ -259,8 +281,8 @@ class Conversation:
             channel,
             codec=self._codec,
             outlet=self._outlet,
-            # A cursor of a plain channel proves nothing: nothing was kept.
-            resume=request.resume or request.cursor is not None,
+            cursor=cursor,
+            resume=request.resume or given is not None,
             id=request.id,
         )
         self._subscriptions[channel] = subscription
@@ -375,3 +397,9 @@ class Conversation:
 
     def _tell(self, message: ServerMessage) -> None:
         self._outlet.write(self._codec.encode(message))
+
+
+@lru_cache(maxsize=8)
+def _heartbeat(encode: Callable[[ServerMessage], bytes], cursor: str | None) -> bytes:
+    """Encode once for all clients of a moment."""
+    return encode(Heartbeat(cursor))

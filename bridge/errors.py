@@ -4,7 +4,7 @@
     ├── SettingsError            start-up: which settings are wrong, all at once
     ├── ProtocolViolation        a peer's bytes break RFC 6455
     ├── ClientError              a client's request is answered with ``error``
-    │   ├── BadMessage  UnknownType  BadChannel
+    │   ├── BadMessage  UnknownType  BadChannel  BadCursor
     │   ├── Forbidden  NotAuthenticated  TokenInvalid  TokenExpired
     │   └── TooManyChannels  RateLimited  Unavailable
     ├── RequestRefused           an HTTP request is refused before the 101
@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 __all__ = [
     "BadChannel",
+    "BadCursor",
     "BadMessage",
     "BridgeError",
     "ClientError",
@@ -167,6 +168,12 @@ class BadChannel(ClientError):
     """Not a name that PostgreSQL can LISTEN to, or one that is reserved."""
 
     code = "bad_channel"
+
+
+class BadCursor(ClientError):
+    """Not a cursor that this server ever gave."""
+
+    code = "bad_cursor"
 
 
 class Forbidden(ClientError):

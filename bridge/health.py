@@ -14,20 +14,23 @@ def readiness(runtime: Runtime) -> tuple[bool, dict[str, object]]:
         Ready or not, and the report: `ready`, `reason` when it is not, and
         each part's state with the Unix seconds since when it has been so.
     """
-    pool, connections = runtime.pool, runtime.connections
-    if pool is None or connections is None:
+    pool, journal, connections = runtime.pool, runtime.journal, runtime.connections
+    if pool is None or journal is None or connections is None:
         return False, {"ready": False, "reason": "not started"}
     reason = None
     if runtime.draining:
         reason = "draining"
     elif not pool.live:
         reason = "listeners: PostgreSQL is away"
+    elif not journal.live:
+        reason = "journal: it cannot be read"
     elif connections.full:
         reason = "connections: full"
     report: dict[str, object] = {"ready": reason is None}
     if reason is not None:
         report["reason"] = reason
     report["listeners"] = pool.describe()
+    report["journal"] = journal.describe()
     report["connections"] = {
         "open": len(connections),
         "max": connections.max_connections,

@@ -1,25 +1,31 @@
-"""Which subscriptions this worker has per channel; encode once, fan out.
+"""Which subscriptions this worker has per channel, and what they are told.
 
-Data comes in through `publish`, `in_force` and `interrupted`, called by the
-greenlet of the one listener that owns a channel, so that a channel's messages
-have one order. Demand goes out through two callables: `want` when the first
+Data of plain channels comes in through `publish`, `in_force` and
+`interrupted`, called by the greenlet of the one listener that owns a channel,
+so that a channel's messages have one order. Durable channels follow the
+journal (`bridge.feed`); they are listened to as well, since somebody may
+publish past it. Demand goes out through two callables: `want` when the first
 subscription of a channel appears, `unwant` when the last one has left.
 
-The hub is pure: it knows no socket and no greenlet. `pause` is called every
-few milliseconds during a large fan-out, so that other greenlets get their
-turn; subscriptions may come and go meanwhile.
+The hub is pure: it knows no socket and no greenlet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel
 from bridge.errors import ClientError
+from bridge.fan_out import Audience, FanOut
+from bridge.feed import Feed
 from bridge.message import Batch, Gap, Interrupted
-from bridge.subscription import MIN_RELOAD_WINDOW, Codec, State, Subscription
+from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription
 
 __all__ = ["RELOADS_PER_SECOND", "Hub"]
+
+log = logging.getLogger(__name__)
 
 RELOADS_PER_SECOND = 100
 """How many clients of this worker may load their state a second after a gap.
@@ -30,43 +36,25 @@ it room to answer everybody else."""
 MAX_RELOAD_WINDOW = 60.0
 """Seconds; longer than this a page with old content does more harm."""
 
-_RUN_LENGTH = 64
-"""Subscriptions between two looks at the clock; a write takes microseconds."""
-
-_MAX_RUN = 0.004
-"""Seconds of fan-out after which other greenlets get a turn."""
-
-Group = tuple[Codec, tuple[Subscription, ...]]
-
 
 class _Topic:
-    """One channel that has subscriptions here."""
+    """One channel that is listened to for subscriptions here."""
 
-    __slots__ = ("_groups", "since", "state", "subscriptions")
+    __slots__ = ("durable", "plain", "since", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
         #: Last moment known complete before the source went away; else None.
         self.since: float | None = None
-        self.subscriptions: dict[Subscription, None] = {}
-        #: The same by codec; None after a change.
-        self._groups: list[Group] | None = None
+        self.plain = Audience()
+        #: Those that follow the journal, and would miss what goes past it.
+        self.durable = Audience()
 
-    def add(self, subscription: Subscription) -> None:
-        self.subscriptions[subscription] = None
-        self._groups = None
+    def audience(self, subscription: Subscription) -> Audience:
+        return self.durable if subscription.durable else self.plain
 
-    def remove(self, subscription: Subscription) -> None:
-        del self.subscriptions[subscription]
-        self._groups = None
-
-    def groups(self) -> list[Group]:
-        if self._groups is None:
-            by_codec: dict[Codec, list[Subscription]] = {}
-            for subscription in self.subscriptions:
-                by_codec.setdefault(subscription.codec, []).append(subscription)
-            self._groups = [(codec, tuple(found)) for codec, found in by_codec.items()]
-        return self._groups
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.durable)
 
 
 class Hub:
@@ -76,11 +64,10 @@ class Hub:
         want: called with a channel that has its first subscription; returns
             whether it is listened to. Raises `ClientError` when it cannot be.
         unwant: called with a channel that has lost its last one.
-        pause: lets other greenlets run.
-        clock: monotonic seconds.
         workers: how many workers this host runs; they share the reloads.
-        write_all: writes a chunk of notifications to every subscription that
-            is active; None: one after another, with `Outlet.write`.
+        tripwire: listen to durable channels as well.
+        max_recent_bytes: entries of the journal kept in memory.
+        journal_wanted: called when the journal's reader has something to do.
     """
 
     def __init__(
@@ -88,24 +75,35 @@ class Hub:
         *,
         want: Callable[[str], State],
         unwant: Callable[[str], None],
-        pause: Callable[[], None],
-        clock: Callable[[], float],
+        fan_out: FanOut,
         workers: int = 1,
-        write_all: Callable[[Sequence[Subscription], bytes], None] | None = None,
+        tripwire: bool = True,
+        max_recent_bytes: int = 0,
+        journal_wanted: Callable[[], None] = lambda: None,
     ) -> None:
         self._want = want
         self._unwant = unwant
-        self._pause = pause
-        self._clock = clock
-        self._write_all = write_all or _write_each
+        self._fan_out = fan_out
         self._workers = workers
+        self._tripwire = tripwire
         self._topics: dict[str, _Topic] = {}
+        self.feed = Feed(
+            fan_out,
+            max_recent_bytes=max_recent_bytes,
+            reload_window=self.reload_window,
+            wake=journal_wanted,
+        )
+        #: Subscriptions of which is not known yet whether they are durable.
+        self._undecided: dict[Subscription, None] = {}
         #: Subscriptions over all channels.
         self.subscriptions = 0
+        #: Notifications that went past the journal.
+        self.strays = 0
+        self._stray_channels: set[str] = set()
 
     @property
     def channels(self) -> int:
-        """How many channels have a subscription here."""
+        """How many channels are listened to for a subscription here."""
         return len(self._topics)
 
     def reload_window(self, told: int | None = None) -> float:
@@ -122,62 +120,88 @@ class Hub:
         Raises:
             ClientError: this worker cannot listen to the channel.
         """
-        channel = subscription.channel
-        topic = self._topics.get(channel)
-        if topic is None:
-            topic = _Topic(self._want(channel))
-            self._topics[channel] = topic
-        topic.add(subscription)
+        if self.feed.patterns is None:
+            self._undecided[subscription] = None
+            if self.feed.state is State.AWAY:
+                self._tell_away(subscription)
+        else:
+            self._enter(subscription)
         self.subscriptions += 1
-        if topic.state is State.LIVE:
-            subscription.in_force(bytes, self.reload_window)
-        elif topic.state is State.AWAY:
-            subscription.interrupted(
-                subscription.codec.encode(Interrupted(channel, "listener_lost"))
-            )
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription; nothing is written to it afterwards."""
         if not subscription.active:
             return
         subscription.end()
-        topic = self._topics[subscription.channel]
-        topic.remove(subscription)
         self.subscriptions -= 1
-        if not topic.subscriptions:
-            del self._topics[subscription.channel]
-            self._unwant(subscription.channel)
+        if subscription in self._undecided:
+            del self._undecided[subscription]
+            return
+        if subscription.durable:
+            self.feed.unsubscribe(subscription)
+        topic = self._topics.get(subscription.channel)
+        if topic is not None and subscription in topic.audience(subscription):
+            topic.audience(subscription).remove(subscription)
+            if not topic:
+                del self._topics[subscription.channel]
+                self._unwant(subscription.channel)
+
+    def _enter(self, subscription: Subscription) -> None:
+        channel = subscription.channel
+        if self.feed.is_durable(channel):
+            if self._tripwire and len(channel.encode()) <= MAX_LISTEN_BYTES:
+                self._listen_for_strays(subscription)
+            self.feed.subscribe(subscription)
+            return
+        check_channel(channel)
+        topic = self._topic(channel)
+        topic.plain.add(subscription)
+        if topic.state is State.LIVE:
+            subscription.in_force(bytes, self.reload_window)
+        elif topic.state is State.AWAY:
+            self._tell_away(subscription)
+
+    def _listen_for_strays(self, subscription: Subscription) -> None:
+        try:
+            self._topic(subscription.channel).durable.add(subscription)
+        except ClientError:
+            pass  # The journal does without.
+
+    def _topic(self, channel: str) -> _Topic:
+        topic = self._topics.get(channel)
+        if topic is None:
+            topic = self._topics[channel] = _Topic(self._want(channel))
+        return topic
+
+    @staticmethod
+    def _tell_away(subscription: Subscription) -> None:
+        notice = Interrupted(subscription.channel, "listener_lost")
+        subscription.interrupted(subscription.codec.encode(notice))
 
     # Data, from the listener that owns the channels.
 
     def publish(self, batch: Batch) -> None:
         """Write a batch to every subscription of its channel."""
         topic = self._topics.get(batch.channel)
-        # Not live: left over from an earlier LISTEN, with a hole behind it.
-        if topic is None or topic.state is not State.LIVE:
+        if topic is None:
             return
-        pace = _Pace(self._clock, self._pause)
-        for codec, subscriptions in topic.groups():
-            chunks = codec.encode_batch(batch)
-            for run in pace.runs(subscriptions):
-                for chunk in chunks:
-                    self._write_all(run, chunk)
+        self._fan_out.begin()
+        # Not live: left over from an earlier LISTEN, with a hole behind it.
+        if topic.state is State.LIVE:
+            self._fan_out.publish(topic.plain, batch)
+        if topic.durable:
+            self._publish_strays(topic, batch)
 
     def in_force(self, channels: Iterable[str]) -> None:
         """The channels are listened to from now on, or again."""
         found = self._change(channels, State.LIVE)
-        told = sum(len(topic.subscriptions) for _, topic in found)
+        told = sum(len(topic.plain) for _, topic in found)
         window = self.reload_window(told)
-        pace = _Pace(self._clock, self._pause)
+        self._fan_out.begin()
         for channel, topic in found:
-            message = Gap(channel, "listener_lost", window, topic.since)
+            gap = Gap(channel, "listener_lost", window, topic.since)
             topic.since = None
-            for codec, subscriptions in topic.groups():
-                gap = _once(codec, message)
-                for run in pace.runs(subscriptions):
-                    for subscription in run:
-                        if subscription.active and subscription.state is not State.LIVE:
-                            subscription.in_force(gap, self.reload_window)
+            self._fan_out.each(topic.plain, gap, self._now_in_force)
 
     def interrupted(self, channels: Iterable[str], since: float | None) -> None:
         """Nothing can arrive on the channels until `in_force`.
@@ -186,25 +210,28 @@ class Hub:
             since: Unix seconds of the last moment known complete.
         """
         found = self._change(channels, State.AWAY)
-        pace = _Pace(self._clock, self._pause)
+        self._fan_out.begin()
         for channel, topic in found:
             topic.since = since
-            for codec, subscriptions in topic.groups():
-                notice = codec.encode(Interrupted(channel, "listener_lost"))
-                for run in pace.runs(subscriptions):
-                    for subscription in run:
-                        if subscription.active:
-                            subscription.interrupted(notice)
+            notice = Interrupted(channel, "listener_lost")
+            self._fan_out.each(topic.plain, notice, _interrupt)
 
     def refuse(self, channel: str, error: ClientError) -> None:
         """The channel cannot be listened to: its subscriptions end."""
         topic = self._topics.pop(channel, None)
         if topic is not None:
-            self.subscriptions -= len(topic.subscriptions)
-            for subscription in topic.subscriptions:
+            ended = list(topic.plain)
+            self.subscriptions -= len(ended)
+            for subscription in ended:
                 subscription.end()
-            for subscription in topic.subscriptions:
+            for subscription in ended:
                 subscription.refuse(error)
+
+    def _now_in_force(
+        self, subscription: Subscription, gap: Callable[[], bytes]
+    ) -> None:
+        if subscription.state is not State.LIVE:
+            subscription.in_force(gap, self.reload_window)
 
     def _change(
         self, channels: Iterable[str], state: State
@@ -218,34 +245,59 @@ class Hub:
                 found.append((channel, topic))
         return found
 
+    def _publish_strays(self, topic: _Topic, batch: Batch) -> None:
+        """Deliver what somebody published past the journal, and say so once."""
+        slow = Gap(batch.channel, "slow", MIN_RELOAD_WINDOW)
+        for codec, members in topic.durable.groups():
+            chunks, gap = codec.encode_batch(batch), codec.encode(slow)
+            for run in self._fan_out.runs(members):
+                for subscription in run:
+                    if subscription.active and subscription.answered:
+                        # A backlog may hold the journal's alone.
+                        fits = subscription.outlet.idle
+                        for chunk in chunks if fits else [gap]:
+                            subscription.outlet.write(chunk)
+        self.strays += len(batch.payloads)
+        if batch.channel not in self._stray_channels:
+            self._stray_channels.add(batch.channel)
+            log.warning(
+                "channel %r is durable, and backend %s publishes to it with NOTIFY: "
+                "that is delivered, and not kept; use bridge.publish",
+                batch.channel,
+                batch.pid,
+                extra={"action": "stray_notification"},
+            )
 
-class _Pace:
-    """Lets other greenlets run when a fan-out has run for long enough."""
+    # Data, from the reader of the journal.
 
-    __slots__ = ("_began", "_clock", "_pause")
+    def know(self, patterns: Patterns) -> None:
+        """Which channels are durable is known, for the first time or anew."""
+        self.feed.patterns = patterns
+        undecided, self._undecided = self._undecided, {}
+        for subscription in undecided:
+            try:
+                self._enter(subscription)
+            except ClientError as error:
+                self.subscriptions -= 1
+                subscription.end()
+                subscription.refuse(error)
 
-    def __init__(self, clock: Callable[[], float], pause: Callable[[], None]) -> None:
-        self._clock = clock
-        self._pause = pause
-        self._began = clock()
+    def journal_lost(self) -> None:
+        """The journal cannot be read."""
+        self.feed.lost()
+        for subscription in tuple(self._undecided):
+            self._tell_away(subscription)
 
-    def runs(
-        self, subscriptions: tuple[Subscription, ...]
-    ) -> Iterator[tuple[Subscription, ...]]:
-        """Cut subscriptions into runs; pause between two when it is time."""
-        for start in range(0, len(subscriptions), _RUN_LENGTH):
-            if self._clock() - self._began > _MAX_RUN:
-                self._pause()
-                self._began = self._clock()
-            yield subscriptions[start : start + _RUN_LENGTH]
+    def wants(self, channel: str) -> bool:
+        """Tell whether anybody here wants what is published to a channel."""
+        return self.feed.wants(channel) or channel in self._topics
 
-
-def _write_each(subscriptions: Sequence[Subscription], chunk: bytes) -> None:
-    for subscription in subscriptions:
-        if subscription.active:
-            subscription.outlet.write(chunk, subscription)
+    def publish_kept(self, batch: Batch) -> None:
+        """Write entries of the journal to those who do not follow it."""
+        topic = self._topics.get(batch.channel)
+        if topic is not None and topic.plain and topic.state is State.LIVE:
+            self._fan_out.publish(topic.plain, replace(batch, cursors=None))
 
 
-def _once(codec: Codec, message: Gap) -> Callable[[], bytes]:
-    """Encode at the first call only: most topics need no gap."""
-    return lru_cache(maxsize=1)(lambda: codec.encode(message))
+def _interrupt(subscription: Subscription, notice: Callable[[], bytes]) -> None:
+    subscription.interrupted(notice())

@@ -23,6 +23,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Request",
+    "Restored",
     "ServerMessage",
     "Subscribe",
     "Subscribed",
@@ -33,18 +34,6 @@ __all__ = [
 ]
 
 Id = str | int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The notifications of one channel that one poll brought, oldest first.
-
-    Attributes:
-        payloads: the text of each, as PostgreSQL delivered it.
-    """
-
-    channel: str
-    payloads: tuple[str, ...]
 
 
 # Client to server.
@@ -106,10 +95,18 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
+    """What commits from here on is delivered.
+
+    Attributes:
+        resumed: nothing since the cursor given is missing.
+        cursor: where the journal stands; of durable channels.
+    """
+
     channel: str
     durable: bool
     resumed: bool
     id: Id | None = None
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +129,33 @@ class Gap:
     Attributes:
         since: Unix seconds, the last moment known complete; None: unknown.
         reload_window: seconds over which clients spread their reloads.
+        cursor: what comes is after this; of durable channels.
     """
 
     channel: str
     reason: str
     reload_window: float
     since: float | None = None
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A durable channel's source is back, and nothing is missing."""
+
+    channel: str
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    pass
+    """A sign of life.
+
+    Attributes:
+        cursor: you have everything up to here on all your durable channels;
+            None: you have none, or not all are live.
+    """
+
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +196,29 @@ ServerMessage = (
     | Unsubscribed
     | Interrupted
     | Gap
+    | Restored
     | Heartbeat
     | Pong
     | Error
     | Bye
 )
+
+
+# From PostgreSQL.
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Notifications of one channel that came together, oldest first.
+
+    Attributes:
+        payloads: the text of each, as PostgreSQL delivered it; a `Gap` where
+            the journal has one that cannot be delivered.
+        cursors: of each, when they come from the journal; else None.
+        pid: the backend that sent the last one; None: unknown.
+    """
+
+    channel: str
+    payloads: tuple[str | Gap, ...]
+    cursors: tuple[str, ...] | None = None
+    pid: int | None = None

@@ -20,6 +20,7 @@ __all__ = [
     "origins",
     "proxies",
     "seconds",
+    "switch",
     "whole",
 ]
 
@@ -58,6 +59,14 @@ def whole(low: int, high: int, what: str) -> Parse:
         return value
 
     return parse
+
+
+def switch(text: str) -> bool:
+    """Parse on or off."""
+    value = {"on": True, "true": True, "1": True, "yes": True}.get(text.strip().lower())
+    if value is None and text.strip().lower() not in ("off", "false", "0", "no"):
+        raise ValueError("'on' or 'off' is expected")
+    return bool(value)
 
 
 def names(text: str) -> tuple[str, ...]:

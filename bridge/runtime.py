@@ -23,11 +23,14 @@ from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
 from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
 from bridge.conversation import Service
+from bridge.fan_out import FanOut
 from bridge.hub import Hub
 from bridge.limits import Addresses, Rate
 from bridge.postgres.address import Address
+from bridge.postgres.journal import Journal, JournalOptions
 from bridge.postgres.listener import ListenerOptions
 from bridge.postgres.pool import Pool
+from bridge.postgres.sequencer import Sequencer
 from bridge.settings import Settings
 from bridge.subscription import State
 
@@ -36,6 +39,12 @@ __all__ = ["SPARE_CONNECTIONS", "Runtime", "drain_all", "start_all", "stop_all"]
 SESSIONS_PER_HOST = 4
 """Sessions that listen, over the workers of a host: each one that listens
 makes every NOTIFY of the whole cluster slower (docs/design.md has figures)."""
+
+JOURNAL_SESSIONS = 2
+"""Sessions of a worker on the journal: one reads it, one is or may become the
+sequencer. Without the schema it has none."""
+
+APPLICATION_NAME = "pgbridge"
 
 SPARE_CONNECTIONS = 100
 """Room that is left for /healthz and the like when clients fill a worker."""
@@ -77,6 +86,8 @@ class Runtime:
         )
         #: Set by `start`: the parts that move.
         self.pool: Pool | None = None
+        self.journal: Journal | None = None
+        self.sequencer: Sequencer | None = None
         self.connections: Connections | None = None
         self.websocket: WebSocketOptions | None = None
         self.draining = False
@@ -95,10 +106,25 @@ class Runtime:
         hub = Hub(
             want=self._want,
             unwant=self._unwant,
-            pause=functools.partial(gevent.sleep, 0),
-            clock=time.monotonic,
+            fan_out=FanOut(
+                clock=time.monotonic,
+                pause=functools.partial(gevent.sleep, 0),
+                write_all=write_all,
+            ),
             workers=workers,
-            write_all=write_all,
+            tripwire=settings.tripwire,
+            max_recent_bytes=settings.recent_bytes,
+            journal_wanted=self._wake_journal,
+        )
+        journal_options = JournalOptions(
+            address=self._address,
+            timeout=settings.health_timeout,
+            application_name=APPLICATION_NAME,
+            max_payload_bytes=settings.max_payload_bytes,
+        )
+        self.journal = journal = Journal(hub, journal_options, self._schema_is)
+        self.sequencer = Sequencer(
+            journal_options, lambda: journal.moved_at, journal.hint
         )
         self.pool = Pool(
             hub,
@@ -107,10 +133,11 @@ class Runtime:
                 health_interval=settings.health_interval,
                 health_timeout=settings.health_timeout,
                 unlisten_delay=settings.unlisten_delay,
-                application_name="pgbridge",
+                application_name=APPLICATION_NAME,
             ),
             max_listeners=listeners(settings, workers),
             max_channels=settings.max_listen_channels,
+            control={"bridge_journal": journal.hint},
         )
         self.connections = Connections(
             heartbeat_interval=settings.heartbeat_interval,
@@ -141,6 +168,8 @@ class Runtime:
             send_buffer_bytes=settings.send_buffer_bytes,
         )
         self.pool.start()
+        self.journal.start()
+        self.sequencer.start()
         self.connections.start()
 
     def drain(self, hurry: bool = False) -> None:
@@ -160,8 +189,15 @@ class Runtime:
         self.draining = True
         if self.connections is not None:
             self.connections.stop()
+        parts = (self.sequencer, self.journal)
+        for part in parts:
+            if part is not None:
+                part.stop()
         if self.pool is not None:
             self.pool.stop(STOP_TIMEOUT)
+        for part in parts:
+            if part is not None:
+                part.join(STOP_TIMEOUT)
 
     def _want(self, channel: str) -> State:
         assert self.pool is not None
@@ -170,6 +206,14 @@ class Runtime:
     def _unwant(self, channel: str) -> None:
         assert self.pool is not None
         self.pool.unwant(channel)
+
+    def _wake_journal(self) -> None:
+        if self.journal is not None:
+            self.journal.wake()
+
+    def _schema_is(self, present: bool) -> None:
+        if self.sequencer is not None:
+            self.sequencer.set_present(present)
 
 
 def listeners(settings: Settings, workers: int) -> int:

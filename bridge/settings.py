@@ -189,6 +189,20 @@ class Settings:
         says="What is kept for a client that does not keep up; beyond it "
         "notifications are dropped and a `gap` is told.",
     )
+    max_payload_bytes: int = _setting(
+        parse.whole(1024, 1 << 28, "bytes"),
+        4 * 1024 * 1024,
+        shown="4194304 bytes",
+        says="Largest payload of a durable channel that is delivered; clients are "
+        "told `gap {too_large}` in the place of a larger one.",
+    )
+    recent_bytes: int = _setting(
+        parse.whole(0, 1 << 30, "bytes"),
+        16 * 1024 * 1024,
+        shown="16777216 bytes",
+        says="Newest entries of durable channels that a worker keeps in memory, "
+        "for clients that come back. 0: they are read from the table.",
+    )
     send_buffer_bytes: int = _setting(
         parse.whole(0, 1 << 30, "bytes"),
         256 * 1024,
@@ -235,6 +249,13 @@ class Settings:
         shown="max(1, 4 // workers)",
         says="Sessions of a worker that LISTEN. Each one that listens makes every "
         "NOTIFY of the cluster slower. 0: 4 shared by the host's workers.",
+    )
+    tripwire: bool = _setting(
+        parse.switch,
+        True,
+        shown="on",
+        says="Whether durable channels are listened to as well, for publishers "
+        "that go past the journal with NOTIFY.",
     )
     max_listen_channels: int = _setting(
         parse.whole(1, 1_000_000, "channels"),

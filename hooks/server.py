@@ -14,7 +14,7 @@ from typing import Any
 from gevent.util import format_run_info
 
 from bridge.errors import SettingsError
-from bridge.runtime import listeners
+from bridge.runtime import JOURNAL_SESSIONS, listeners
 from bridge.settings import Settings
 
 __all__ = ["on_starting", "when_ready", "worker_abort"]
@@ -37,11 +37,12 @@ def when_ready(server: Any) -> None:
     workers = server.cfg.workers
     each = listeners(settings, workers)
     server.log.info(
-        "pgbridge: at most %d PostgreSQL sessions (%d workers with %d each), "
-        "twice that during a reload",
-        workers * each,
+        "pgbridge: at most %d PostgreSQL sessions (%d workers with %d each, and "
+        "%d where schema bridge is installed), twice that during a reload",
+        workers * (each + JOURNAL_SESSIONS),
         workers,
         each,
+        JOURNAL_SESSIONS,
     )
     if any(address.startswith("unix:") for address in server.cfg.bind) and (
         "unix" not in settings.trusted_proxies

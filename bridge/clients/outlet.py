@@ -83,12 +83,13 @@ class _Entry:
 
     Attributes:
         owner: whose notifications these are; None: must not be dropped.
-        at: Unix seconds when it came, or the first of what it stands for.
+        mark: the journal's position before it; of what is not the journal's,
+            Unix seconds when it came, or the first of what it stands for.
     """
 
     chunk: bytes
     owner: Subscription | None
-    at: float
+    mark: float
 
 
 class _Backlog:
@@ -128,7 +129,7 @@ class _Backlog:
         last: dict[Subscription, int] = {}
         for index, entry in enumerate(self.entries):
             if entry.owner is not None:
-                first.setdefault(entry.owner, entry.at)
+                first.setdefault(entry.owner, entry.mark)
                 last[entry.owner] = index
         kept: list[_Entry] = []
         for index, entry in enumerate(self.entries):
@@ -136,8 +137,9 @@ class _Backlog:
             if owner is None:
                 kept.append(entry)
             elif last[owner] == index and owner.active:
-                since = first[owner]
-                kept.append(_Entry(owner.slow_gap(since), owner, since))
+                gap = owner.dropped(first[owner])
+                if gap:
+                    kept.append(_Entry(gap, owner, first[owner]))
         self.entries = deque([head, *kept])
         self.size = sum(len(entry.chunk) for entry in kept)
 
@@ -148,8 +150,10 @@ class _Backlog:
         self.timer.close()
 
 
-def write_all(subscriptions: Sequence[Subscription], chunk: bytes) -> None:
-    """Write a chunk of notifications to every subscription that is active.
+def write_all(
+    subscriptions: Sequence[Subscription], chunk: bytes, before: int | None
+) -> None:
+    """Write a chunk of notifications to every subscription that follows.
 
     What `Outlet.write` does for one, without a call for each: the inner loop
     of the fan-out, where a call is a tenth of the time that is not the
@@ -157,21 +161,25 @@ def write_all(subscriptions: Sequence[Subscription], chunk: bytes) -> None:
     """
     size = len(chunk)
     for subscription in subscriptions:
-        if not subscription.active:
+        if not subscription.follows:
             continue
         outlet = cast(Outlet, subscription.outlet)
         send = outlet.direct
         if send is None:
-            outlet.write(chunk, subscription)
+            outlet.write(chunk, subscription, before)
             continue
         try:
             sent = send(chunk)
         except OSError:
             # It finds the same out, and knows what to do.
-            outlet.write(chunk, subscription)
+            outlet.write(chunk, subscription, before)
             continue
         if sent != size:
-            outlet.keep_rest(chunk, subscription, sent)
+            outlet.keep_rest(chunk, subscription, before, sent)
+
+
+def _mark(before: int | None) -> float:
+    return time.time() if before is None else before
 
 
 class Outlet:
@@ -184,11 +192,11 @@ class Outlet:
 
     __slots__ = (
         "_backlog",
-        "_emptied",
         "_failed",
         "_options",
         "_send",
         "_transport",
+        "_when_idle",
         "direct",
     )
 
@@ -206,10 +214,15 @@ class Outlet:
         self._options = options
         self._failed = failed
         self._backlog: _Backlog | None = None
-        #: Called when nothing waits any more; see `finish`.
-        self._emptied: Callable[[], None] | None = None
+        #: Called once when nothing waits any more; None: nobody asked.
+        self._when_idle: list[Callable[[], None]] | None = None
 
-    def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
+    def write(
+        self,
+        chunk: bytes,
+        owner: Subscription | None = None,
+        before: int | None = None,
+    ) -> None:
         """Write a chunk of whole messages, now or later. Never raises."""
         send = self._send
         if send is None:
@@ -223,11 +236,17 @@ class Outlet:
                 self._fail(None)
                 return
             if sent < len(chunk):
-                self.keep_rest(chunk, owner, sent)
+                self.keep_rest(chunk, owner, before, sent)
             return
-        self._keep(self._backlog, _Entry(chunk, owner, time.time()))
+        self._keep(self._backlog, _Entry(chunk, owner, _mark(before)))
 
-    def keep_rest(self, chunk: bytes, owner: Subscription | None, sent: int) -> None:
+    def keep_rest(
+        self,
+        chunk: bytes,
+        owner: Subscription | None,
+        before: int | None,
+        sent: int,
+    ) -> None:
         """Keep what the kernel did not take of a chunk; nothing waited before."""
         loop = gevent.get_hub().loop
         watcher = loop.io(self._transport.fileno(), _WRITABLE)
@@ -235,17 +254,24 @@ class Outlet:
         timer = loop.timer(timeout, timeout)
         self._backlog = backlog = _Backlog(watcher, timer)
         self.direct = None
-        backlog.add(_Entry(chunk, owner, time.time()))
+        backlog.add(_Entry(chunk, owner, _mark(before)))
         backlog.offset = sent
         watcher.start(self._flush)
         timer.start(self._fail, CloseCode.SLOW, update=True)
 
-    def finish(self, emptied: Callable[[], None]) -> None:
-        """Call `emptied` when all that was written is with the kernel."""
+    @property
+    def idle(self) -> bool:
+        """Whether all that was written is with the kernel."""
+        return self._backlog is None
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call once, now or later, when all that was written is with the kernel."""
         if self._backlog is None:
-            emptied()
+            call()
+        elif self._when_idle is None:
+            self._when_idle = [call]
         else:
-            self._emptied = emptied
+            self._when_idle.append(call)
 
     @property
     def backlog_bytes(self) -> int:
@@ -266,6 +292,8 @@ class Outlet:
         room = self._options.max_backlog_bytes - len(entry.chunk)
         if backlog.size and backlog.size > room:
             backlog.drop()
+            if entry.owner is not None and not entry.owner.follows:
+                return  # It reads this again, with what was dropped.
             if backlog.size and backlog.size > room:
                 if entry.owner is None:
                     self._fail(CloseCode.SLOW)
@@ -289,8 +317,9 @@ class Outlet:
                     backlog.close()
                     self._backlog = None
                     self.direct = send
-                    if self._emptied is not None:
-                        self._emptied()
+                    calls, self._when_idle = self._when_idle, None
+                    for call in calls or ():
+                        call()
                     return
         except BlockingIOError:
             pass

@@ -29,7 +29,6 @@ from bridge.conversation import Conversation, Service
 from bridge.errors import ClientError, CloseCode
 from bridge.identity import Identity
 from bridge.limits import Addresses
-from bridge.message import Heartbeat
 from bridge.wire import frames, native
 
 __all__ = ["OnOpen", "WebSocketConnection", "WebSocketOptions", "opener"]
@@ -47,8 +46,7 @@ CLOSE_TIMEOUT = 2.0
 MISSED_HEARTBEATS = 2
 """Heartbeats without any byte from the peer after which it counts as gone."""
 
-# A message for JavaScript, which cannot see pings, and a ping for the server.
-_HEARTBEAT = native.encode(Heartbeat()) + frames.encode_ping()
+_PING = frames.encode_ping()
 
 OnOpen = Callable[[Transport, bytes], None]
 """Takes over a connected transport, and the bytes that came after the head."""
@@ -75,7 +73,7 @@ def opener(
     options: WebSocketOptions,
     *,
     channels: Sequence[str],
-    resume: bool,
+    cursor: str | None,
     identity: Identity | None,
     refusal: ClientError | None,
     address: str,
@@ -84,7 +82,7 @@ def opener(
 
     Args:
         channels: those of the URL.
-        resume: the client had them before.
+        cursor: the one that the client gave for them.
         refusal: why the client is told to leave at once; None: it may stay.
         address: the client's; "" when unknown.
     """
@@ -97,7 +95,7 @@ def opener(
         if refusal is not None:
             connection.refuse(refusal)
         else:
-            connection.open(channels, resume, early)
+            connection.open(channels, cursor, early)
 
     return open
 
@@ -158,12 +156,12 @@ class WebSocketConnection:
         if not self._ended:
             self._watcher.start(self._readable)
 
-    def open(self, channels: Sequence[str], resume: bool, early: bytes) -> None:
+    def open(self, channels: Sequence[str], cursor: str | None, early: bytes) -> None:
         """Begin the conversation; called once, in the handshake's greenlet."""
         log.info(
             "subscriber %s opened", self._address or "-", extra={"action": "opened"}
         )
-        self._guard(partial(self._conversation.open, channels, resume=resume))
+        self._guard(partial(self._conversation.open, channels, cursor=cursor))
         if not self._ended:
             self._take(self._decoder.feed(early) if early else [])
 
@@ -248,7 +246,8 @@ class WebSocketConnection:
             self.close(CloseCode.HEARTBEAT_TIMEOUT, "heartbeats not answered")
             return
         self._silent += 1
-        self._outlet.write(_HEARTBEAT)
+        # A message for JavaScript, which cannot see pings, and one of those.
+        self._outlet.write(self._conversation.heartbeat() + _PING)
 
     def dismiss(self, code: CloseCode, reason: str, reconnect_delay: float) -> None:
         """Say `Bye`, then close."""
@@ -277,7 +276,7 @@ class WebSocketConnection:
         can overtake the frame. The peer's end, or the timer, does the rest.
         """
         if not self._ended:
-            self._outlet.finish(self._shut_down)
+            self._outlet.when_idle(self._shut_down)
 
     def _shut_down(self) -> None:
         try:

@@ -11,14 +11,14 @@ Who calls this: one greenlet at a time, the one that owns the connection.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gevent
 import psycopg2
 from gevent import select, socket
 from gevent.hub import Waiter
-from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, Notify
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
@@ -31,6 +31,10 @@ SESSION_SETTINGS = {
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",
+    "lock_timeout": "0",
+    "transaction_timeout": "0",
+    # Sequencing compares snapshots, one a statement.
+    "default_transaction_isolation": "read committed",
     # The server's side of noticing a dead peer. A worker that is frozen stops
     # reading; its session would pin the notification queue of the cluster.
     "tcp_keepalives_idle": "30",
@@ -61,6 +65,7 @@ class Connection:
         address: where to connect; read anew here.
         timeout: seconds for connecting, and for each statement by default.
         application_name: what ``pg_stat_activity`` shows.
+        options: further libpq parameters; those of the address win.
 
     Raises:
         DatabaseError: the connection could not be made; `Late` when it took
@@ -68,7 +73,12 @@ class Connection:
     """
 
     def __init__(
-        self, address: Address, *, timeout: float, application_name: str
+        self,
+        address: Address,
+        *,
+        timeout: float,
+        application_name: str,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self._timeout = timeout
         #: Watches the socket for `select`; None while there is no session.
@@ -77,12 +87,13 @@ class Connection:
         self._waiter: Waiter[None] | None = None
         #: `wake` was called since the last `select`.
         self._woken = False
-        options = {
+        parameters = {
+            **(options or {}),
             "fallback_application_name": application_name,
             # libpq would talk to the Kerberos libraries, which block.
             "gssencmode": "disable",
         }
-        dsn = address.dsn(_resolver(timeout), **options)
+        dsn = address.dsn(_resolver(timeout), **parameters)
         self._pg = self._open(dsn)
         encoding = self._pg.get_parameter_status("server_encoding") or "UTF8"
         if self._pg.get_parameter_status("client_encoding") != encoding:
@@ -113,10 +124,15 @@ class Connection:
         """psycopg2's object, for quoting."""
         return self._pg
 
-    def execute(self, query: str, arguments: Sequence[Any] = ()) -> list[Any]:
-        """Run one query string and return its rows.
+    def execute(
+        self, query: str, arguments: Sequence[Any] = (), timeout: float | None = None
+    ) -> list[Any]:
+        """Run one query string and return its rows, the last statement's.
 
         Notifications that arrive meanwhile are kept for `notifications`.
+
+        Args:
+            timeout: seconds; None: the connection's.
 
         Raises:
             DatabaseError: PostgreSQL refused or the connection is lost.
@@ -125,7 +141,7 @@ class Connection:
         try:
             cursor = self._pg.cursor()
             cursor.execute(query, arguments or None)
-            self._wait(self._timeout)
+            self._wait(timeout or self._timeout)
             return cursor.fetchall() if cursor.description else []
         except psycopg2.Error as exc:
             raise _translated(exc) from exc
@@ -182,9 +198,9 @@ class Connection:
         except psycopg2.Error as exc:
             raise _translated(exc) from exc
 
-    def notifications(self) -> list[tuple[str, str]]:
-        """Hand over the (channel, payload) pairs that arrived, oldest first."""
-        found = [(notify.channel, notify.payload) for notify in self._pg.notifies]
+    def notifications(self) -> list[Notify]:
+        """Hand over the notifications that arrived, oldest first."""
+        found = list(self._pg.notifies)
         del self._pg.notifies[:]
         return found
 

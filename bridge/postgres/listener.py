@@ -15,13 +15,14 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 import gevent
 from gevent.event import Event
+from psycopg2.extensions import Notify
 
 from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
@@ -31,7 +32,7 @@ from bridge.postgres.demand import Demand
 from bridge.postgres.quoting import quote_channel
 from bridge.subscription import State
 
-__all__ = ["Listener", "ListenerOptions", "Sink"]
+__all__ = ["Control", "Listener", "ListenerOptions", "Sink"]
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +80,16 @@ class ListenerOptions:
     application_name: str
 
 
+Control = Mapping[str, Callable[[str], None]]
+"""Channels of our own, and who is called with each payload that comes there."""
+
+
 class Listener:
     """A session that listens to any number of channels.
 
     Args:
+        control: listened to from the start; each is called with "" when that
+            begins, since something may have been missed.
         on_given_up: told, in the listener's greenlet, which channels it has
             given up.
     """
@@ -92,7 +99,9 @@ class Listener:
         sink: Sink,
         options: ListenerOptions,
         on_given_up: Callable[[Listener, list[str]], None],
+        control: Control | None = None,
     ) -> None:
+        self._control = control or {}
         self._sink = sink
         self._options = options
         self._on_given_up = on_given_up
@@ -163,6 +172,7 @@ class Listener:
             try:
                 with closing(self._connect()) as connection:
                     self._connection = connection
+                    self._listen_to_control(connection)
                     self._listen(connection)
                     self._set_state(State.LIVE, "")
                     bound = MIN_BACK_OFF
@@ -210,21 +220,29 @@ class Listener:
 
     def _publish(self, connection: Connection) -> bool:
         """Hand on what has arrived, a batch a channel; False if nothing."""
-        batches: dict[str, list[str]] = {}
-        for channel, payload in connection.notifications():
+        batches: dict[str, list[Notify]] = {}
+        for notify in connection.notifications():
+            channel = notify.channel
             # A channel that was given up may be another listener's by now; what
             # still comes here would be told twice.
-            if not self._demand.listens_to(channel):
-                continue
-            batches.setdefault(channel, []).append(payload)
-        for channel, payloads in batches.items():
-            self._sink.publish(Batch(channel, tuple(payloads)))
+            if self._demand.listens_to(channel):
+                batches.setdefault(channel, []).append(notify)
+            elif channel in self._control:
+                self._control[channel](notify.payload)
+        for channel, found in batches.items():
+            payloads = tuple([notify.payload for notify in found])
+            self._sink.publish(Batch(channel, payloads, pid=found[-1].pid))
         return bool(batches)
 
     def _wait(self, connection: Connection, health_due: float) -> None:
         due = self._demand.next_due()
         due = health_due if due is None else min(due, health_due)
         connection.select(max(0.0, due - time.monotonic()))
+
+    def _listen_to_control(self, connection: Connection) -> None:
+        self._execute(connection, "LISTEN", self._control)
+        for call in self._control.values():
+            call("")
 
     def _listen(self, connection: Connection) -> None:
         for names in _slices(self._demand.pending()):

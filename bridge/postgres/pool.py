@@ -11,7 +11,7 @@ nobody is subscribed. A channel never moves while it is listened to.
 from __future__ import annotations
 
 from bridge.errors import Unavailable
-from bridge.postgres.listener import Listener, ListenerOptions, Sink
+from bridge.postgres.listener import Control, Listener, ListenerOptions, Sink
 from bridge.subscription import State
 
 __all__ = ["Pool"]
@@ -23,6 +23,7 @@ class Pool:
     Args:
         max_listeners: sessions that may listen.
         max_channels: channels over all of them.
+        control: channels of our own, on the first listener.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Pool:
         *,
         max_listeners: int,
         max_channels: int,
+        control: Control | None = None,
     ) -> None:
+        self._control = control
         self._sink = sink
         self._options = options
         self._max_listeners = max_listeners
@@ -42,7 +45,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the first listener."""
-        self._add_listener()
+        self._add_listener(self._control)
 
     def stop(self, timeout: float) -> None:
         """Close every session, waiting at most `timeout` seconds for each."""
@@ -88,8 +91,8 @@ class Pool:
             return self._add_listener()
         return least
 
-    def _add_listener(self) -> Listener:
-        listener = Listener(self._sink, self._options, self._given_up)
+    def _add_listener(self, control: Control | None = None) -> Listener:
+        listener = Listener(self._sink, self._options, self._given_up, control)
         self._listeners.append(listener)
         listener.start()
         return listener

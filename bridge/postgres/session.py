@@ -10,52 +10,29 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
 
+from bridge.cursor import Cursor
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.quoting import quote_channel
 
-__all__ = ["listen", "publish"]
+__all__ = ["connect", "execute", "follow", "listen", "publish"]
 
 CONNECT_TIMEOUT = "10"
 """Seconds, unless the URL says otherwise."""
 
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at the journal when nobody says that it moved."""
 
-def publish(address: Address, channel: str, payload: str) -> None:
-    """Publish one notification.
-
-    Raises:
-        DatabaseError: PostgreSQL is away or refuses, for example a payload of
-            8,000 bytes or more.
-    """
-    with closing(_connect(address)) as connection:
-        _execute(connection, "SELECT pg_catalog.pg_notify(%s, %s)", (channel, payload))
+FOLLOW_ENTRIES = 500
+"""Entries of the journal that are read at a time."""
 
 
-def listen(address: Address, channels: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield `channel`, `payload` and `pid` of each notification, for ever.
+def connect(address: Address) -> PgConnection:
+    """Open a session in autocommit mode.
 
     Raises:
-        DatabaseError: PostgreSQL is away, or goes away.
+        DatabaseError: it cannot be had.
     """
-    with closing(_connect(address)) as connection:
-        for channel in channels:
-            _execute(connection, f"LISTEN {quote_channel(connection, channel)}")
-        while True:
-            for notify in connection.notifies:
-                yield {
-                    "channel": notify.channel,
-                    "payload": notify.payload,
-                    "pid": notify.pid,
-                }
-            connection.notifies.clear()
-            select.select([connection], [], [])
-            try:
-                connection.poll()
-            except psycopg2.Error as exc:
-                raise DatabaseError(f"the connection is lost: {exc}".strip()) from exc
-
-
-def _connect(address: Address) -> PgConnection:
     try:
         connection = psycopg2.connect(address.dsn(connect_timeout=CONNECT_TIMEOUT))
     except psycopg2.Error as exc:
@@ -64,13 +41,114 @@ def _connect(address: Address) -> PgConnection:
     return connection
 
 
-def _execute(
-    connection: PgConnection,
-    query: str,
-    arguments: Sequence[str] | None = None,
-) -> None:
+def execute(
+    connection: PgConnection, query: str, arguments: Sequence[Any] | None = None
+) -> list[Any]:
+    """Run a query string and return its rows, the last statement's.
+
+    Raises:
+        DatabaseError: PostgreSQL refuses.
+    """
     try:
         with connection.cursor() as cursor:
             cursor.execute(query, arguments)
+            return cursor.fetchall() if cursor.description else []
     except (psycopg2.Error, ValueError) as exc:  # ValueError: NUL, encoding
         raise DatabaseError(str(exc).strip()) from exc
+
+
+def publish(address: Address, channel: str, payload: str, *, durable: bool) -> None:
+    """Publish one notification.
+
+    Args:
+        durable: through the journal.
+
+    Raises:
+        DatabaseError: PostgreSQL is away or refuses, for example a payload of
+            8,000 bytes or more that is not durable.
+    """
+    function = "bridge.publish" if durable else "pg_catalog.pg_notify"
+    with closing(connect(address)) as connection:
+        execute(connection, f"SELECT {function}(%s, %s)", (channel, payload))
+
+
+def listen(address: Address, channels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield `channel`, `payload` and `pid` of each notification, for ever.
+
+    Raises:
+        DatabaseError: PostgreSQL is away, or goes away.
+    """
+    with closing(connect(address)) as connection:
+        for channel in channels:
+            execute(connection, f"LISTEN {quote_channel(connection, channel)}")
+        while True:
+            for notify in connection.notifies:
+                yield {
+                    "channel": notify.channel,
+                    "payload": notify.payload,
+                    "pid": notify.pid,
+                }
+            connection.notifies.clear()
+            _wait(connection, None)
+
+
+def follow(
+    address: Address, channels: Sequence[str], after: Cursor
+) -> Iterator[dict[str, Any]]:
+    """Yield `channel`, `payload` and `cursor` of each kept entry, for ever.
+
+    Args:
+        after: where to begin.
+
+    Raises:
+        DatabaseError: PostgreSQL is away or goes away, or what comes next is
+            not kept any more.
+    """
+    with closing(connect(address)) as connection:
+        execute(connection, "LISTEN bridge_journal")
+        position = after.position
+        while True:
+            rows = execute(
+                connection,
+                """
+                SELECT s.epoch, f.pos, t.pos, j.pos, j.channel, o.payload
+                FROM bridge.state AS s
+                CROSS JOIN bridge.floor AS f
+                CROSS JOIN (
+                    SELECT pos FROM bridge.tick ORDER BY pos DESC LIMIT 1
+                ) AS t
+                LEFT JOIN LATERAL (
+                    SELECT * FROM bridge.journal
+                    WHERE pos > %s AND pos <= t.pos AND channel = ANY (%s)
+                    ORDER BY pos
+                    LIMIT %s
+                ) AS j ON true
+                LEFT JOIN bridge.outbox AS o ON o.id = j.id
+                ORDER BY j.pos
+                """,
+                (position, list(channels), FOLLOW_ENTRIES),
+            )
+            epoch, floor, newest = rows[0][:3]
+            if epoch != after.epoch or position > newest:
+                raise DatabaseError(f"cursor {str(after)!r} is of another epoch")
+            if position < floor:
+                raise DatabaseError("what comes next is not kept any more")
+            entries = [row[3:] for row in rows if row[3] is not None]
+            for at, channel, payload in entries:
+                cursor = str(Cursor(epoch, at))
+                yield {"channel": channel, "payload": payload, "cursor": cursor}
+            if len(entries) < FOLLOW_ENTRIES:
+                position = newest
+                connection.notifies.clear()
+                _wait(connection, POLL_INTERVAL)
+            else:
+                position = entries[-1][0]
+
+
+def _wait(connection: PgConnection, timeout: float | None) -> None:
+    """Wait for notifications, and read them."""
+    select.select([connection], [], [], timeout)
+    try:
+        connection.poll()
+    except psycopg2.Error as exc:
+        raise DatabaseError(f"the connection is lost: {exc}".strip()) from exc

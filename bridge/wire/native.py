@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from itertools import repeat
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ from bridge.message import (
     Ping,
     Pong,
     Request,
+    Restored,
     ServerMessage,
     Subscribe,
     Subscribed,
@@ -56,6 +58,7 @@ _TYPES: dict[type[Any], str] = {
     Heartbeat: "heartbeat",
     Interrupted: "interrupted",
     Pong: "pong",
+    Restored: "restored",
     Subscribed: "subscribed",
     Unsubscribed: "unsubscribed",
     Welcome: "welcome",
@@ -87,12 +90,16 @@ def encode_batch(batch: Batch) -> list[bytes]:
     chunks: list[bytes] = []
     chunk: list[bytes] = []
     size = 0
-    for payload in batch.payloads:
-        if _is_json_container(payload):
-            text = f'{head},"data":{payload}}}'
+    cursors = batch.cursors or repeat(None, len(batch.payloads))
+    for payload, cursor in zip(batch.payloads, cursors, strict=True):
+        start = head if cursor is None else f'{head},"cursor":"{cursor}"'
+        if isinstance(payload, Gap):
+            frame = encode(payload)
+        elif _is_json_container(payload):
+            frame = frames.encode_text(f'{start},"data":{payload}}}'.encode())
         else:
-            text = f'{head},"text":{encode_basestring(payload)}}}'
-        frame = frames.encode_text(text.encode())
+            text = encode_basestring(payload)
+            frame = frames.encode_text(f'{start},"text":{text}}}'.encode())
         if chunk and size + len(frame) > MAX_CHUNK_BYTES:
             chunks.append(b"".join(chunk))
             chunk, size = [], 0

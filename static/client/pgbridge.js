@@ -156,6 +156,11 @@ export function connect(url, options = {}) {
     const channel = channels.get(message.channel)
     if (channel) take(channel, message)
     if (message.type === "bye") bye = message
+    if (message.type === "heartbeat" && message.cursor) {
+      for (const each of channels.values()) {
+        if (each.subscribed?.durable) each.cursor = message.cursor
+      }
+    }
     if (message.type !== "welcome" || !socket) return
     heard(2 * message.heartbeat_interval || Infinity) // 0: there are none
     state = "open" // nothing is sent in any other

@@ -1,0 +1,504 @@
+"""The journal as this worker sees it: its tail, and who follows it.
+
+Data comes in through `opened`, `advance`, `replayed` and `lost`, called by the
+one greenlet that reads the journal. Demand goes out through `work`: what that
+greenlet must read for those who are behind, which are the ones that came with
+a cursor and the ones that read too slowly.
+
+Invariants: `position` is the last entry that was written to everybody who is
+live; who is not live has a position of its own, at or before it, or ahead of
+it when another worker was faster. Those who are behind at the same position of
+the same channel are brought forward together. Who is behind has no backlog
+beyond one page. While entries are being written (`advance` may pause) nobody
+becomes live.
+
+Pure: no socket, no database, no greenlet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bridge.channels import Patterns
+from bridge.cursor import Cursor
+from bridge.fan_out import Audience, FanOut
+from bridge.message import Batch, Gap, Interrupted, Restored
+from bridge.recent import Payload, Recent
+from bridge.subscription import State, Subscription
+
+__all__ = ["MAX_PAGE_BYTES", "MAX_PAGE_ENTRIES", "Entry", "Feed", "Need", "Page"]
+
+MAX_PAGE_ENTRIES = 500
+MAX_PAGE_BYTES = 256 * 1024
+"""What is read for those who are behind at a time, at least one entry."""
+
+MAX_GROUPS = 16
+"""Brought forward from memory before the tail has its turn again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of the journal.
+
+    Attributes:
+        payload: its text; a `Gap` when it cannot be delivered; None when
+            nobody here wanted it.
+    """
+
+    position: int
+    channel: str
+    payload: Payload | None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What must be read from the table.
+
+    Attributes:
+        after: entries of `channel` after this position, up to `upto`.
+    """
+
+    channel: str
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What was read for a `Need`.
+
+    Attributes:
+        upto: no entry of the channel up to here is missing in it.
+        newest: the last position of the journal.
+    """
+
+    entries: Sequence[tuple[int, Payload]]
+    upto: int
+    epoch: str
+    floor: int
+    newest: int
+
+
+class Feed:
+    """The subscriptions that follow the journal.
+
+    Args:
+        max_recent_bytes: entries kept in memory for those who come back.
+        reload_window: seconds over which so many clients reload their state.
+        wake: there is work for who reads the journal.
+    """
+
+    def __init__(
+        self,
+        fan_out: FanOut,
+        *,
+        max_recent_bytes: int,
+        reload_window: Callable[[int], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._fan_out = fan_out
+        self._reload_window = reload_window
+        self._wake = wake
+        #: Which channels are durable; None: not known yet.
+        self.patterns: Patterns | None = None
+        self.state = State.PENDING
+        self.epoch = ""
+        self.floor = 0
+        self.position = 0
+        self._recent = Recent(max_recent_bytes)
+        #: Every subscription, by channel.
+        self._members: dict[str, Audience] = {}
+        #: Those that are live, by channel.
+        self._live: dict[str, Audience] = {}
+        #: Those that are behind and can be written to, by channel and
+        #: position, the longest waiting first.
+        self._behind: dict[tuple[str, int], dict[Subscription, None]] = {}
+        #: Those that have more than the tail, and wait for it.
+        self._ahead: dict[Subscription, None] = {}
+        #: `advance` is writing.
+        self._writing = False
+
+    @property
+    def subscriptions(self) -> int:
+        """How many follow the journal."""
+        return sum(len(audience) for audience in self._members.values())
+
+    @property
+    def behind(self) -> int:
+        """How many can be brought forward now."""
+        return sum(len(group) for group in self._behind.values())
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the tail is."""
+        return Cursor(self.epoch, self.position)
+
+    def is_durable(self, channel: str) -> bool | None:
+        """Tell whether a channel is kept; None: not known yet."""
+        return None if self.patterns is None else self.patterns.match(channel)
+
+    def wants(self, channel: str) -> bool:
+        """Tell whether a channel's payloads are wanted here."""
+        return channel in self._members
+
+    def is_live(self, subscription: Subscription) -> bool:
+        """Tell whether a subscription has everything up to `position`."""
+        live = self._live.get(subscription.channel, ())
+        return self.state is State.LIVE and subscription in live
+
+    def cursor_of(self, subscription: Subscription) -> Cursor:
+        """Return up to where a subscription has everything."""
+        if self.is_live(subscription):
+            return self.cursor
+        return Cursor(self.epoch, min(subscription.position, self.position))
+
+    # Demand, from the hub.
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Take a subscription in; it is told at once how its channel stands."""
+        channel = subscription.channel
+        subscription.fall_behind = self._fall_behind
+        subscription.follows = False
+        self._members.setdefault(channel, Audience()).add(subscription)
+        if self.state is State.LIVE:
+            self._place(subscription)
+        elif self.state is State.AWAY:
+            notice = Interrupted(channel, "journal_lost")
+            subscription.interrupted(subscription.codec.encode(notice))
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Let a subscription go; `Subscription.end` was called."""
+        channel = subscription.channel
+        self._leave_audience(self._members, channel, subscription)
+        if subscription in self._live.get(channel, ()):
+            self._leave_audience(self._live, channel, subscription)
+        self._ahead.pop(subscription, None)
+        self._leave_queue(subscription)
+
+    # Data, from the greenlet that reads the journal.
+
+    def opened(self, epoch: str, floor: int, newest: int) -> None:
+        """The journal can be read, for the first time or again.
+
+        Args:
+            newest: its last position.
+        """
+        was, self.state = self.state, State.LIVE
+        self._fan_out.begin()
+        if was is State.PENDING:
+            self._begin(epoch, floor, newest)
+        elif epoch != self.epoch or newest < self.position:
+            self.reset(epoch, floor, newest, "epoch_changed")
+        elif self.position < floor:
+            self.reset(epoch, floor, newest, "expired")
+        self.floor = floor
+        for channel, audience in tuple(self._members.items()):
+            self._fan_out.each(audience, Restored(channel), self._reopen)
+        self._wake()
+
+    def reset(self, epoch: str, floor: int, newest: int, reason: str) -> None:
+        """What followed the tail cannot be read: begin again at `newest`."""
+        self._begin(epoch, floor, newest)
+        self._behind.clear()
+        self._ahead.clear()
+        self._live.clear()
+        self._fan_out.begin()
+        window = self._reload_window(self.subscriptions)
+        told = tuple(self._members.items())
+        for _, audience in told:
+            for subscription in audience:
+                subscription.follows = False
+                subscription.position = newest
+        for channel, audience in told:
+            gap = self._gap(channel, reason, window)
+            self._fan_out.each(audience, gap, self._begin_again)
+
+    def lost(self) -> None:
+        """The journal cannot be read: nothing can arrive until `opened`."""
+        if self.state is State.AWAY:
+            return
+        self.state = State.AWAY
+        self._fan_out.begin()
+        for channel, audience in tuple(self._members.items()):
+            self._fan_out.each(
+                audience,
+                Interrupted(channel, "journal_lost"),
+                lambda subscription, notice: subscription.interrupted(notice()),
+            )
+
+    def advance(
+        self,
+        entries: Sequence[Entry],
+        position: int,
+        also: Callable[[Batch], None],
+    ) -> None:
+        """Write what came after `position`, and move it.
+
+        Args:
+            entries: all of the journal after the old position, in order.
+            also: takes each batch as well, for those who do not follow the
+                journal.
+        """
+        before, self._writing = self.position, True
+        batches: dict[str, list[tuple[int, Payload]]] = {}
+        for entry in entries:
+            self._recent.add(entry.position, entry.channel, entry.payload)
+            if entry.payload is None:
+                # Somebody may have come while the others were read.
+                for subscription in self._live.get(entry.channel, ()):
+                    self._fall_behind(subscription, before)
+            else:
+                batches.setdefault(entry.channel, []).append(
+                    (entry.position, entry.payload)
+                )
+        self._fan_out.begin()
+        for channel, found in batches.items():
+            for batch, mark in self._batches(channel, found, before):
+                if channel in self._live:
+                    self._fan_out.publish_after(self._live[channel], batch, mark)
+                also(batch)
+        self.position, self._writing = position, False
+        for subscription in tuple(self._ahead):
+            if subscription.position <= position:
+                del self._ahead[subscription]
+                self._settle(subscription)
+        if self._behind:
+            self._wake()
+
+    def work(self) -> Need | None:
+        """Bring some of those who are behind forward, with what is in memory.
+
+        Returns:
+            What must be read from the table for the next of them, for
+            `replayed`; None: nothing must, or not now.
+        """
+        self._fan_out.begin()
+        for _ in range(MAX_GROUPS):
+            if not self._behind or self.state is not State.LIVE:
+                break
+            (channel, after), group = next(iter(self._behind.items()))
+            waiting = not all(one.answered for one in group)
+            found = None if waiting else self._recent.after(channel, after)
+            if found is None:
+                return Need(channel, after, self.position)
+            entries = _page(found)
+            complete = len(entries) == len(found)
+            upto = self.position if complete else entries[-1][0]
+            self._forward(channel, after, entries, upto)
+            self._fan_out.breathe()
+        return None
+
+    def replayed(self, need: Need, page: Page) -> None:
+        """Write what was read for a `Need`."""
+        self._fan_out.begin()
+        if page.epoch != self.epoch or self.state is not State.LIVE:
+            return  # The tail finds the same out, and resets everybody.
+        self.floor = max(self.floor, page.floor)
+        self._judge(need, page)
+        if need.after < self.floor:
+            for subscription in tuple(self._take_queue(need)):
+                self._expire(subscription)
+        elif need.after <= self.position:
+            self._forward(need.channel, need.after, page.entries, page.upto)
+
+    def forget(self) -> None:
+        """What is in memory may not be shown any more."""
+        self._recent.clear(self.position)
+
+    # Where a subscription stands.
+
+    def _place(self, subscription: Subscription) -> None:
+        """Judge the cursor of a new subscription, and answer it."""
+        cursor = subscription.cursor
+        reason = None
+        if cursor is None:
+            reason = "not_kept" if subscription.resume else None
+        elif cursor.epoch != self.epoch:
+            reason = "epoch_changed"
+        elif cursor.position < self.floor:
+            reason = "expired"
+        else:
+            subscription.position = cursor.position
+            if cursor.position > self.position:
+                self._queue(subscription)  # another worker was faster, or a lie
+                return
+            self._answer(subscription, None)
+            return
+        subscription.position = self.position
+        self._answer(subscription, reason)
+
+    def _answer(self, subscription: Subscription, reason: str | None) -> None:
+        gap = None
+        if reason is not None:
+            window = self._reload_window(self.subscriptions)
+            gap = self._gap(subscription.channel, reason, window)
+        newest = max(self.position, subscription.position)
+        subscription.answer(Cursor(self.epoch, newest), gap)
+        if subscription.active:
+            self._settle(subscription)
+
+    def _settle(self, subscription: Subscription) -> None:
+        """Let a subscription follow the tail, or queue it when it is behind."""
+        if subscription.position > self.position:
+            self._ahead[subscription] = None
+        elif subscription.position < self.position or self._writing:
+            self._queue(subscription)
+        else:
+            audience = self._live.setdefault(subscription.channel, Audience())
+            audience.add(subscription)
+            subscription.follows = True
+
+    def _fall_behind(self, subscription: Subscription, position: int) -> None:
+        """Take a subscription that follows back to where it has everything."""
+        if not subscription.follows:
+            return
+        if subscription in self._live.get(subscription.channel, ()):
+            self._leave_audience(self._live, subscription.channel, subscription)
+        subscription.follows = False
+        subscription.position = position
+        self._queue(subscription)
+
+    def _expire(self, subscription: Subscription) -> None:
+        """Retention has passed what a subscription needs next."""
+        subscription.position = self.position
+        if not subscription.answered:
+            self._answer(subscription, "expired")
+            return
+        window = self._reload_window(1)
+        gap = self._gap(subscription.channel, "expired", window)
+        subscription.reset(subscription.codec.encode(gap))
+        if subscription.active:
+            self._settle(subscription)
+
+    def _judge(self, need: Need, page: Page) -> None:
+        """Answer those whose cursor was ahead of the tail."""
+        for subscription in tuple(self._behind.get((need.channel, need.after), ())):
+            if subscription.answered:
+                continue
+            self._leave_queue(subscription)
+            if need.after <= page.newest:
+                self._answer(subscription, None)
+            else:
+                subscription.position = self.position
+                self._answer(subscription, "epoch_changed")
+
+    def _reopen(
+        self, subscription: Subscription, restored: Callable[[], bytes]
+    ) -> None:
+        if subscription.answered:
+            subscription.restored(restored)
+        elif not self._is_queued(subscription):
+            self._place(subscription)
+
+    def _begin_again(
+        self, subscription: Subscription, gap: Callable[[], bytes]
+    ) -> None:
+        if subscription.answered:
+            subscription.reset(gap())
+            if subscription.active:
+                self._settle(subscription)
+        else:
+            self._place(subscription)
+
+    # Those who are behind.
+
+    def _queue(self, subscription: Subscription) -> None:
+        """Bring a subscription forward when it can be written to."""
+        if not subscription.outlet.idle:
+            subscription.outlet.when_idle(lambda: self._requeue(subscription))
+            return
+        key = (subscription.channel, subscription.position)
+        self._behind.setdefault(key, {})[subscription] = None
+        self._wake()
+
+    def _requeue(self, subscription: Subscription) -> None:
+        """Its outlet is idle; it may have left, or been reset, meanwhile."""
+        if (
+            subscription.active
+            and not subscription.follows
+            and subscription not in self._ahead
+            and not self._is_queued(subscription)
+        ):
+            self._queue(subscription)
+
+    def _is_queued(self, subscription: Subscription) -> bool:
+        key = (subscription.channel, subscription.position)
+        return subscription in self._behind.get(key, ())
+
+    def _leave_queue(self, subscription: Subscription) -> None:
+        key = (subscription.channel, subscription.position)
+        group = self._behind.get(key)
+        if group is not None:
+            group.pop(subscription, None)
+            if not group:
+                del self._behind[key]
+
+    def _take_queue(self, need: Need) -> dict[Subscription, None]:
+        return self._behind.pop((need.channel, need.after), {})
+
+    def _forward(
+        self,
+        channel: str,
+        after: int,
+        entries: Sequence[tuple[int, Payload]],
+        upto: int,
+    ) -> None:
+        """Write entries to those who are behind at `after`."""
+        group = self._behind.pop((channel, after), {})
+        audience = Audience()
+        for subscription in group:
+            subscription.position = upto
+            subscription.follows = True
+            audience.add(subscription)
+        for batch, mark in self._batches(channel, entries, after):
+            self._fan_out.publish_after(audience, batch, mark)
+        for subscription in group:
+            if subscription.follows:
+                subscription.follows = False
+                self._settle(subscription)
+
+    def _batches(
+        self, channel: str, found: Sequence[tuple[int, Payload]], before: int
+    ) -> list[tuple[Batch, int]]:
+        """Cut entries into batches of a page, each with the position before it."""
+        batches = []
+        while found:
+            page = _page(found)
+            batch = Batch(
+                channel,
+                tuple(payload for _, payload in page),
+                tuple(f"{self.epoch}-{position}" for position, _ in page),
+            )
+            batches.append((batch, before))
+            before = page[-1][0]
+            found = found[len(page) :]
+        return batches
+
+    # Small things.
+
+    def _begin(self, epoch: str, floor: int, newest: int) -> None:
+        self.epoch, self.floor, self.position = epoch, floor, newest
+        self._recent.clear(newest)
+
+    def _gap(self, channel: str, reason: str, window: float) -> Gap:
+        return Gap(channel, reason, window, cursor=str(self.cursor))
+
+    @staticmethod
+    def _leave_audience(
+        audiences: dict[str, Audience], channel: str, subscription: Subscription
+    ) -> None:
+        audience = audiences[channel]
+        audience.remove(subscription)
+        if not audience:
+            del audiences[channel]
+
+
+def _page(found: Sequence[tuple[int, Payload]]) -> Sequence[tuple[int, Payload]]:
+    """Return the first entries, as many as are written at a time."""
+    size = 0
+    for count, (_, payload) in enumerate(found[:MAX_PAGE_ENTRIES]):
+        size += len(payload) if isinstance(payload, str) else 0
+        if size > MAX_PAGE_BYTES and count:
+            return found[:count]
+    return found[:MAX_PAGE_ENTRIES]

@@ -1,0 +1,181 @@
+"""Schema ``bridge``: install, upgrade, remove; which version is there.
+
+The migrations are numbered SQL files that ``psql -f`` runs as well. What they
+create says what it is in comments; the version is in ``bridge.state``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+from bridge.errors import DatabaseError
+from bridge.postgres.address import Address
+from bridge.postgres.connection import Connection
+from bridge.postgres.session import connect, execute
+
+__all__ = [
+    "VERSION",
+    "NoSchema",
+    "check_version",
+    "durable",
+    "install",
+    "migrations",
+    "status",
+    "uninstall",
+    "upgrade",
+]
+
+
+class NoSchema(DatabaseError):
+    """There is no schema ``bridge`` of ours."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no schema bridge: run  pgbridge install")
+
+
+def migrations() -> list[tuple[str, str]]:
+    """Return name and text of each migration, in order."""
+    folder = files("bridge.sql") / "migrations"
+    found = [file for file in folder.iterdir() if file.name.endswith(".sql")]
+    return sorted((file.name, file.read_text(encoding="utf-8")) for file in found)
+
+
+VERSION = 2
+"""The last migration; a test holds it against the files."""
+
+_IS_OURS = """
+SELECT obj_description(n.oid, 'pg_namespace') LIKE 'pgbridge%'
+FROM pg_catalog.pg_namespace AS n
+WHERE n.nspname = 'bridge'
+"""
+
+_MISSING = """
+SELECT pg_catalog.to_regclass('bridge.state') IS NULL
+"""
+
+
+def check_version(connection: Connection) -> None:
+    """Check that a worker can serve what is installed.
+
+    Raises:
+        NoSchema: nothing is.
+        DatabaseError: it is too old or too new, or the role may not read it.
+    """
+    ours = connection.execute(_IS_OURS)
+    if not ours or not ours[0][0] or connection.execute(_MISSING) == [(True,)]:
+        raise NoSchema
+    try:
+        [(version,)] = connection.execute("SELECT version FROM bridge.state")
+    except DatabaseError as exc:
+        raise DatabaseError(
+            f"{exc}: run  pgbridge install --worker-role ROLE  as its owner"
+        ) from exc
+    if version not in (VERSION - 1, VERSION):
+        raise DatabaseError(
+            f"schema bridge has version {version}, this pgbridge serves "
+            f"{VERSION - 1} and {VERSION}: run  pgbridge upgrade"
+        )
+
+
+def install(address: Address, worker_role: str | None) -> int:
+    """Install, or upgrade; safe to run twice. Returns the version.
+
+    Args:
+        worker_role: the role of the workers when it is not the owner.
+
+    Raises:
+        DatabaseError: PostgreSQL refuses, or the schema is not ours.
+    """
+    with closing(connect(address)) as connection:
+        for _, migration in migrations():
+            execute(connection, migration)
+        if worker_role is not None:
+            execute(
+                connection,
+                "SELECT bridge.grant_to_worker(quote_ident(%s)::regrole)",
+                (worker_role,),
+            )
+        [(version,)] = execute(connection, "SELECT version FROM bridge.state")
+    return int(version)
+
+
+def upgrade(address: Address, worker_role: str | None) -> int:
+    """Run the migrations that are missing. Returns the version.
+
+    Raises:
+        NoSchema: nothing is installed.
+        DatabaseError: PostgreSQL refuses.
+    """
+    with closing(connect(address)) as connection:
+        _require(connection)
+    return install(address, worker_role)
+
+
+def uninstall(address: Address) -> None:
+    """Drop the schema, and with it everything that is kept.
+
+    Raises:
+        NoSchema: nothing is installed.
+        DatabaseError: PostgreSQL refuses.
+    """
+    with closing(connect(address)) as connection:
+        _require(connection)
+        execute(connection, "DROP SCHEMA bridge CASCADE")
+
+
+def status(address: Address) -> dict[str, Any]:
+    """Return the row of ``bridge.status`` by column.
+
+    Raises:
+        NoSchema: nothing is installed.
+        DatabaseError: PostgreSQL refuses.
+    """
+    with closing(connect(address)) as connection:
+        _require(connection)
+        [(row,)] = execute(connection, "SELECT row_to_json(s) FROM bridge.status AS s")
+    found: dict[str, Any] = row
+    return found
+
+
+def durable(address: Address, *, add: str | None, remove: str | None) -> list[str]:
+    """Change the patterns of durable channels, and return them.
+
+    Raises:
+        NoSchema: nothing is installed.
+        DatabaseError: PostgreSQL refuses.
+    """
+    with closing(connect(address)) as connection:
+        _require(connection)
+        if add is not None:
+            execute(
+                connection,
+                "INSERT INTO bridge.durable_channel VALUES (%s) ON CONFLICT DO NOTHING",
+                (add,),
+            )
+        if remove is not None:
+            execute(
+                connection,
+                "DELETE FROM bridge.durable_channel WHERE pattern = %s",
+                (remove,),
+            )
+        if add is not None or remove is not None:
+            # So that the workers look now, and not in some seconds.
+            execute(
+                connection, "SELECT pg_catalog.pg_notify('bridge_journal', 'patterns')"
+            )
+        return list(_patterns(connection))
+
+
+def _patterns(connection: Any) -> Iterator[str]:
+    query = "SELECT pattern FROM bridge.durable_channel ORDER BY pattern"
+    for (pattern,) in execute(connection, query):
+        yield pattern
+
+
+def _require(connection: Any) -> None:
+    ours = execute(connection, _IS_OURS)
+    if not ours or not ours[0][0]:
+        raise NoSchema

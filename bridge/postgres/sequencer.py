@@ -1,0 +1,296 @@
+"""Give committed events their positions: election, door, step, retention.
+
+One worker at a time, the sequencer, calls ``bridge.step()``. It is elected by
+an advisory lock of its session, so it is replaced when the session ends. While
+there is work it steps every few milliseconds. To sleep it shuts the *door*, an
+advisory lock that every silent writer holds shared until its commit: so
+nothing that is in flight is forgotten, and whoever publishes later finds the
+door shut and rings ``bridge_wake``. Nothing is written while nothing happens.
+
+Any worker may step, and does when the journal has not moved for a while: the
+sequencer may be frozen. If that finds work twice, the sequencer's session is
+ended.
+
+Invariants: LISTEN is in force before the first step; after the door was shut
+one more step must find nothing before it sleeps, and "somebody else is
+stepping" is not nothing; woken, it unlocks before it steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import gevent
+from gevent.event import Event
+
+from bridge.errors import DatabaseError
+from bridge.postgres.connection import Connection
+from bridge.postgres.journal import JournalOptions
+from bridge.postgres.listener import MAX_BACK_OFF, MIN_BACK_OFF
+
+__all__ = ["Sequencer"]
+
+log = logging.getLogger(__name__)
+
+STEP_INTERVAL = 0.003
+"""Seconds between two steps while there is work."""
+
+IDLE_STEPS = 5
+"""Steps without work before it tries to sleep: a busy writer need not ring."""
+
+MAX_STEP_INTERVAL = 0.025
+"""Seconds between two steps while a writer keeps the door open."""
+
+CONTENDED_DELAY = 0.001
+"""Seconds until it tries again when somebody else is stepping."""
+
+SAFETY_INTERVAL = 1.0
+"""Seconds between two looks while asleep, for writers that do not ring."""
+
+UNHEARD_INTERVAL = 0.05
+"""The same where transactions can be prepared: nobody rings there."""
+
+ELECTION_INTERVAL = 0.6
+"""Seconds between two tries to become the sequencer."""
+
+STALLED_AFTER = (1.0, 1.3)
+"""Seconds without a move of the journal after which another worker steps."""
+
+PRUNE_INTERVAL = 10.0
+PRUNE_BATCH = 2000
+"""Entries forgotten at a time; takes as long as some ten steps."""
+
+STEP_TIMEOUT = 3600.0
+"""Seconds; what waited while nobody sequenced is one step."""
+
+DOOR, LEADER = 1, 2
+"""The second key of the advisory locks; the first is ``bridge.lock_class()``."""
+
+
+class Sequencer:
+    """A candidate, and sometimes the sequencer.
+
+    Args:
+        moved_at: tells when the journal's tail last moved, monotonic seconds.
+        on_step: called when a step gave positions.
+    """
+
+    def __init__(
+        self,
+        options: JournalOptions,
+        moved_at: Callable[[], float],
+        on_step: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._moved_at = moved_at
+        self._on_step = on_step
+        #: The schema is there.
+        self._present = Event()
+        self._stopping = Event()
+        self._connection: Connection | None = None
+        #: This worker is the sequencer.
+        self.leading = False
+        #: Events that nobody rang for, found by the look once a second.
+        self.found_by_safety_poll = 0
+        #: The reason of the last loss, for the log.
+        self._problem = ""
+        self._greenlet: gevent.Greenlet[[], None] | None = None
+
+    def set_present(self, present: bool) -> None:
+        """Tell whether the schema is there."""
+        if present:
+            self._present.set()
+        else:
+            self._present.clear()
+
+    def start(self) -> None:
+        """Start the greenlet."""
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        """Tell the greenlet to end."""
+        self._stopping.set()
+        self._present.set()
+        if self._connection is not None:
+            self._connection.wake()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the greenlet to end."""
+        if self._greenlet is not None:
+            self._greenlet.join(timeout)
+
+    # The greenlet.
+
+    def _run(self) -> None:
+        bound = MIN_BACK_OFF
+        while not self._stopping.is_set():
+            self._present.wait()
+            try:
+                with closing(self._options.connect()) as connection:
+                    self._connection = connection
+                    bound = MIN_BACK_OFF
+                    self._serve(connection)
+            except DatabaseError as exc:
+                self._lost(str(exc))
+            except Exception:
+                log.exception("sequencer failed", extra={"action": "sequencer_failed"})
+            finally:
+                self._connection, self.leading = None, False
+            self._stopping.wait(MIN_BACK_OFF / 2 + random.uniform(0, bound))
+            bound = min(MAX_BACK_OFF, bound * 2)
+
+    def _serve(self, connection: Connection) -> None:
+        """Stand by until elected, then lead; ends when stopped or lost."""
+        self._problem = ""
+        if not self._stand_by(connection):
+            return
+        connection.execute("LISTEN bridge_wake")
+        [(prepared,)] = connection.execute("SHOW max_prepared_transactions")
+        log.info(
+            "sequencer elected, backend %d",
+            connection.pid,
+            extra={"action": "sequencer_elected"},
+        )
+        self.leading = True
+        rest = SAFETY_INTERVAL if prepared == "0" else UNHEARD_INTERVAL
+        self._lead(connection, rest)
+
+    def _stand_by(self, connection: Connection) -> bool:
+        """Wait to be elected; returns False when stopped."""
+        found = 0
+        patience = random.uniform(*STALLED_AFTER)
+        since = time.monotonic()
+        while self._goes_on:
+            if self._try_lock(connection, LEADER):
+                return True
+            since = max(since, self._moved_at())
+            if time.monotonic() - since > patience:
+                steps = self._step(connection)
+                found = found + 1 if steps else 0
+                if found >= 2:
+                    self._end_leader(connection)
+                    found = 0
+                since = time.monotonic()
+                patience = random.uniform(*STALLED_AFTER)
+            connection.select(ELECTION_INTERVAL)
+            connection.read()
+        return False
+
+    @property
+    def _goes_on(self) -> bool:
+        return not self._stopping.is_set() and self._present.is_set()
+
+    def _lead(self, connection: Connection, rest: float) -> None:
+        idle, interval = 0, STEP_INTERVAL
+        prune_due = time.monotonic() + PRUNE_INTERVAL
+        while self._goes_on:
+            steps = self._step(connection)
+            if time.monotonic() >= prune_due:
+                prune_due = self._prune(connection)
+            if steps is None:
+                gevent.sleep(CONTENDED_DELAY)
+                continue
+            if steps:
+                idle, interval = 0, STEP_INTERVAL
+            else:
+                idle += 1
+            if idle >= IDLE_STEPS:
+                if self._sleep(connection, rest):
+                    idle, interval = 0, STEP_INTERVAL
+                    continue
+                interval = min(MAX_STEP_INTERVAL, interval * 1.5)
+            gevent.sleep(interval)
+
+    def _sleep(self, connection: Connection, rest: float) -> bool:
+        """Shut the door and wait for a ring.
+
+        Returns:
+            False when a writer keeps the door open.
+        """
+        # Whoever has rung by now has committed; the next step sees it.
+        connection.read()
+        connection.notifications()
+        if not self._try_lock(connection, DOOR):
+            return False
+        if self._step(connection) != 0:
+            self._unlock(connection)
+            return True
+        prune_due = time.monotonic() + PRUNE_INTERVAL
+        while self._goes_on:
+            connection.read()
+            if connection.notifications():
+                break
+            connection.select(rest)
+            connection.read()
+            if connection.notifications():
+                break
+            steps = self._step(connection)
+            if steps:
+                self.found_by_safety_poll += rest == SAFETY_INTERVAL
+            if steps != 0:
+                break
+            if time.monotonic() >= prune_due:
+                prune_due = self._prune(connection)
+        self._unlock(connection)
+        return True
+
+    def _step(self, connection: Connection) -> int | None:
+        """Step; returns how many got a position, None: somebody else steps."""
+        query = "SELECT bridge.step()"
+        [(steps,)] = connection.execute(query, timeout=STEP_TIMEOUT)
+        if steps:
+            self._on_step()
+        return steps  # type: ignore[no-any-return]
+
+    def _prune(self, connection: Connection) -> float:
+        """Forget a batch; returns when the next is due, monotonic seconds."""
+        query = "SELECT bridge.prune(%s)"
+        [(rows,)] = connection.execute(query, (PRUNE_BATCH,), timeout=STEP_TIMEOUT)
+        delay = 0.0 if rows == PRUNE_BATCH else PRUNE_INTERVAL
+        return time.monotonic() + delay
+
+    @staticmethod
+    def _try_lock(connection: Connection, key: int) -> bool:
+        [(locked,)] = connection.execute(
+            "SELECT pg_catalog.pg_try_advisory_lock(bridge.lock_class(), %s)", (key,)
+        )
+        return bool(locked)
+
+    @staticmethod
+    def _unlock(connection: Connection) -> None:
+        connection.execute(
+            "SELECT pg_catalog.pg_advisory_unlock(bridge.lock_class(), %s)", (DOOR,)
+        )
+
+    def _end_leader(self, connection: Connection) -> None:
+        """The sequencer lets work lie: it is frozen. Its session must end."""
+        pids = connection.execute(
+            "SELECT pid, pg_catalog.pg_terminate_backend(pid) "
+            "FROM pg_catalog.pg_locks "
+            "WHERE locktype = 'advisory' AND granted "
+            "AND database = (SELECT oid FROM pg_catalog.pg_database "
+            "WHERE datname = pg_catalog.current_database()) "
+            "AND classid = bridge.lock_class()::oid AND objid = %s AND objsubid = 2",
+            (LEADER,),
+        )
+        log.warning(
+            "sequencer does nothing, its session is ended: backend %s",
+            ", ".join(str(pid) for pid, _ in pids) or "-",
+            extra={"action": "sequencer_ended"},
+        )
+
+    def _lost(self, reason: str) -> None:
+        # Constant repetitions of one reason would bury everything else.
+        level = logging.WARNING if reason != self._problem else logging.DEBUG
+        self._problem = reason
+        log.log(
+            level,
+            "sequencer lost PostgreSQL at %s, trying again: %s",
+            self._options.address,
+            reason,
+            extra={"action": "sequencer_lost"},
+        )
