@@ -299,7 +299,7 @@ class Feed:
         if need.after < self.floor:
             for subscription in tuple(self._take_queue(need)):
                 self._expire(subscription)
-        elif need.after <= self.position:
+        elif need.after <= page.upto:
             self._forward(need.channel, need.after, page.entries, page.upto)
 
     def forget(self) -> None:

@@ -120,13 +120,17 @@ class Hub:
         Raises:
             ClientError: this worker cannot listen to the channel.
         """
+        self.subscriptions += 1
         if self.feed.patterns is None:
             self._undecided[subscription] = None
             if self.feed.state is State.AWAY:
                 self._tell_away(subscription)
-        else:
+            return
+        try:
             self._enter(subscription)
-        self.subscriptions += 1
+        except ClientError:
+            self.subscriptions -= 1
+            raise
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Remove a subscription; nothing is written to it afterwards."""

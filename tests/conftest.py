@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
-from support.postgres import Cluster, Database
+from support.postgres import OLD_BINARIES, Cluster, Database
 from support.proxy import Proxy
+
+from bridge.postgres.address import Address
+from bridge.postgres.schema import install
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,27 @@ def server_url() -> Iterator[str]:
     cluster.start()
     yield cluster.url
     cluster.delete()
+
+
+@pytest.fixture(scope="session")
+def old_server_url() -> Iterator[str]:
+    """PostgreSQL 15, as Debian has it."""
+    if not OLD_BINARIES.exists():
+        pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+    cluster = Cluster(OLD_BINARIES)
+    cluster.start()
+    yield cluster.url
+    cluster.delete()
+
+
+@pytest.fixture(params=["embedded", "15"])
+def either_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database with schema bridge, on the embedded server and on an old one."""
+    name = "server_url" if request.param == "embedded" else "old_server_url"
+    database = Database(request.getfixturevalue(name))
+    install(Address(database.url), None)
+    yield database
+    database.drop()
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ CREATE TABLE IF NOT EXISTS bridge.state (
     identity text NOT NULL,
     timeline text NOT NULL,
     dropped bigint NOT NULL DEFAULT 0,
-    barrier pg_snapshot
+    barrier xid8
 ) WITH (fillfactor = 10);
 
 COMMENT ON TABLE bridge.state IS
@@ -114,7 +114,7 @@ COMMENT ON COLUMN bridge.state.identity IS 'cluster, database and table it belon
 COMMENT ON COLUMN bridge.state.timeline IS 'another one after a failover';
 COMMENT ON COLUMN bridge.state.dropped IS 'losses that the epoch accounts for';
 COMMENT ON COLUMN bridge.state.barrier IS
-    'transactions that may still have dropped something; NULL: none';
+    'transactions up to here may still have dropped something; NULL: none';
 
 CREATE TABLE IF NOT EXISTS bridge.floor (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -493,8 +493,8 @@ BEGIN
     IF drops <> state.dropped THEN
         DELETE FROM bridge.overflow;
         PERFORM bridge.start_epoch(last.pos + steps);
-        UPDATE bridge.state SET dropped = drops, barrier = pg_current_snapshot() WHERE one;
-    ELSIF pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(state.barrier) THEN
+        UPDATE bridge.state SET dropped = drops, barrier = pg_current_xact_id() WHERE one;
+    ELSIF pg_snapshot_xmin(pg_current_snapshot()) > state.barrier THEN
         PERFORM bridge.start_epoch(last.pos + steps);
         UPDATE bridge.state SET barrier = NULL WHERE one;
     END IF;

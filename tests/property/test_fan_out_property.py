@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.doubles import messages
+from unit.doubles import messages, plain_hub
 
-from bridge import hub as hub_module
+from bridge import fan_out as fan_out_module
 from bridge.conversation import Conversation, Service
 from bridge.errors import BadChannel, CloseCode, TokenInvalid, Unavailable
-from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
@@ -31,7 +30,7 @@ CHANNELS = "ab"
 @pytest.fixture(autouse=True, scope="module")
 def pause_after_every_write() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_module, "_RUN_LENGTH", 1)
+        patch.setattr(fan_out_module, "_RUN_LENGTH", 1)
         yield
 
 
@@ -53,7 +52,9 @@ class Client:
             channel, codec=native, outlet=self, resume=resume
         )
 
-    def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
+    def write(
+        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+    ) -> None:
         assert self.left is None, "something was written after the end"
         published = self._house.published[self.channel]
         self.told += [(message, published) for message in messages(chunk)]
@@ -72,11 +73,8 @@ class House:
         #: What happens in the next pauses.
         self.meanwhile: list[Callable[[], None]] = []
         self._now = 0.0
-        self.hub = Hub(
-            want=self._want,
-            unwant=self.wanted.remove,
-            pause=self._pause,
-            clock=self._clock,
+        self.hub = plain_hub(
+            self._want, self.wanted.remove, pause=self._pause, clock=self._clock
         )
 
     def _want(self, channel: str) -> State:
@@ -308,9 +306,7 @@ def _want(channel: str) -> State:
 def test_every_request_has_one_answer_until_the_end(
     texts: list[str], max_errors: int
 ) -> None:
-    hub = Hub(
-        want=_want, unwant=lambda channel: None, pause=lambda: None, clock=lambda: 0.0
-    )
+    hub = plain_hub(_want, lambda channel: None)
     outlet = Told()
     closed: list[CloseCode] = []
 

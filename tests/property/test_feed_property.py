@@ -300,13 +300,13 @@ reader_does = st.one_of(
     st.just(lambda h: h.find()),
     st.just(lambda h: h.hub.feed.forget()),
 )
-in_pause = st.builds(
-    lambda do: lambda h: h.meanwhile.append(lambda: do(h)), clients_do
-)
+in_pause = st.builds(lambda do: lambda h: h.meanwhile.append(lambda: do(h)), clients_do)
 
 
 @given(
-    steps=st.lists(st.one_of(clients_do, reader_does, in_pause), min_size=10, max_size=80),
+    steps=st.lists(
+        st.one_of(clients_do, reader_does, in_pause), min_size=10, max_size=80
+    ),
     recent=st.sampled_from([0, 500, 100_000]),
 )
 @settings(max_examples=400)

@@ -32,21 +32,40 @@ OPTIONS = {
 }
 
 
-class Cluster:
-    """An embedded server on a port of its own."""
+OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
+"""Debian's PostgreSQL 15."""
 
-    def __init__(self) -> None:
+
+class Cluster:
+    """A server on a port of its own.
+
+    Args:
+        binaries: where its programs are; None: the embedded server's.
+        options: of `postgres`, beside `OPTIONS` and over them.
+    """
+
+    def __init__(self, binaries: Path | None = None, **options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pgbridge-test-"))
         self.port = free_port()
-        self._server = PostgresServer(self.folder)
-        self._server.ensure_pgdata_inited()
+        self.options = {**OPTIONS, **options}
+        self.user: str | None = None
+        if binaries is None:
+            server = PostgresServer(self.folder)
+            server.ensure_pgdata_inited()
+            self.binaries, self.user = server.bin_path, server.system_user
+        else:
+            self.binaries = binaries
+            if os.getuid() == 0:
+                self.user = "postgres"
+                shutil.chown(self.folder, self.user)
+            self.run("initdb", "-U", "postgres", "-A", "trust", "-N")
 
     @property
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        options = {**OPTIONS, "port": self.port, "unix_socket_directories": ""}
+        options = {**self.options, "port": self.port, "unix_socket_directories": ""}
         self._control(
             "start",
             "-l",
@@ -68,13 +87,25 @@ class Cluster:
         shutil.rmtree(self.folder)
 
     def _control(self, *arguments: str) -> None:
-        command = [str(self._server.bin_path / "pg_ctl"), "-w", "-D", str(self.folder)]
+        self.run("pg_ctl", "-w", *arguments)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program of the server's on its data."""
         subprocess.run(
-            [*command, *arguments],
+            [str(self.binaries / program), "-D", str(self.folder), *arguments],
             check=True,
-            user=self._server.system_user,
+            user=self.user,
             stdout=subprocess.DEVNULL,
             cwd="/",
+        )
+
+    def psql(self, url: str, *arguments: str) -> None:
+        """Run psql; a statement that fails is an error."""
+        subprocess.run(
+            [str(self.binaries / "psql"), url, "-qX", "-v", "ON_ERROR_STOP=1"]
+            + [*arguments],
+            check=True,
+            capture_output=True,
         )
 
 

@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from bridge.channels import Patterns
 from bridge.errors import ClientError
+from bridge.fan_out import FanOut
+from bridge.hub import Hub
 from bridge.subscription import State, Subscription
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
@@ -68,11 +71,20 @@ class RecordingOutlet:
         self.owners: list[Subscription | None] = []
         self.on_write = on_write
 
-    def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
+    def write(
+        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+    ) -> None:
         self.chunks.append(chunk)
         self.owners.append(owner)
         if self.on_write is not None:
             self.on_write()
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        call()
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -84,6 +96,21 @@ class RecordingOutlet:
         self.chunks.clear()
         self.owners.clear()
         return found
+
+
+def plain_hub(
+    want: Callable[[str], State],
+    unwant: Callable[[str], None],
+    *,
+    clock: Callable[[], float] = lambda: 0.0,
+    pause: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Hub:
+    """Make a hub that knows of no durable channel."""
+    fan_out = FanOut(clock=clock, pause=pause)
+    hub = Hub(want=want, unwant=unwant, fan_out=fan_out, **options)
+    hub.know(Patterns([]))
+    return hub
 
 
 class Demand:

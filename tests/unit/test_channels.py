@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.channels import MAX_CHANNEL_BYTES, Patterns, check_channel
+from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel
 from bridge.errors import BadChannel
 
 
@@ -15,7 +15,7 @@ def refusal(name: str) -> str:
 
 
 def test_longest_name_is_postgresqls() -> None:
-    assert MAX_CHANNEL_BYTES == 63
+    assert MAX_LISTEN_BYTES == 63
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ from bridge.errors import (
     TokenInvalid,
     Unavailable,
 )
-from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
 from bridge.subscription import State
 from bridge.wire import native
-from unit.doubles import Demand, RecordingOutlet
+from unit.doubles import Demand, RecordingOutlet, plain_hub
 
 NO_LIMIT = Rate(per_second=0, burst=1)
 
@@ -85,12 +84,7 @@ class Talk:
         subscribe_rate: Rate = NO_LIMIT,
     ) -> None:
         self.demand = Demand(state)
-        self.hub = Hub(
-            want=self.demand.want,
-            unwant=self.demand.unwant,
-            pause=lambda: None,
-            clock=lambda: 0.0,
-        )
+        self.hub = plain_hub(self.demand.want, self.demand.unwant)
         self.outlet = RecordingOutlet()
         self.gate = Gate(may_subscribe, tokens)
         #: Monotonic seconds.
@@ -200,7 +194,7 @@ def test_channel_that_the_url_names_twice_is_one() -> None:
 def test_channels_of_the_url_are_resumed_together() -> None:
     talk = Talk()
 
-    talk.conversation.open(["a"], resume=True)
+    talk.conversation.open(["a"], cursor="c")
 
     assert talk.outlet.messages == [WELCOME, subscribed("a"), NOT_KEPT]
 
@@ -880,7 +874,7 @@ def test_channel_that_a_known_client_may_not_have_is_forbidden() -> None:
 def test_channels_of_the_url_wait_for_a_token() -> None:
     talk = Talk(tokens={"good": ADA}, may_subscribe=_known_only)
 
-    talk.conversation.open(["a", "b"], resume=True)
+    talk.conversation.open(["a", "b"], cursor="c")
     before, waited = talk.outlet.messages, talk.alarm
     told = talk.say("authenticate", token="good")
 

@@ -12,7 +12,7 @@ from bridge.hub import Hub
 from bridge.message import Batch, ServerMessage
 from bridge.subscription import State, Subscription
 from bridge.wire import native
-from unit.doubles import Demand, RecordingOutlet
+from unit.doubles import Demand, RecordingOutlet, plain_hub
 
 MANY = 200
 """Subscriptions of a fan-out that is long enough to pause."""
@@ -48,9 +48,9 @@ class House:
         #: What other greenlets do at the next pause.
         self.meanwhile: Callable[[], None] | None = None
         self.pauses = 0
-        self.hub = Hub(
-            want=self.demand.want,
-            unwant=self.demand.unwant,
+        self.hub = plain_hub(
+            self.demand.want,
+            self.demand.unwant,
             pause=self._pause,
             clock=self._clock,
             workers=workers,

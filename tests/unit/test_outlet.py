@@ -96,7 +96,7 @@ class Line:
         """Write; the first chunk that waits is the head."""
         idle = self.outlet.backlog_bytes == 0
         if owner is not None and self._at_once:
-            write_all([owner], chunk)
+            write_all([owner], chunk, None)
         else:
             self.outlet.write(chunk, owner)
         if idle:
@@ -635,7 +635,7 @@ def test_many_are_written_to_and_who_left_is_passed_over(line: Make) -> None:
     subscriptions[1].end()
     slow.outlet.write(HEAD)
 
-    write_all(subscriptions, b"hello")
+    write_all(subscriptions, b"hello", None)
 
     assert near.read(5) == last.read(5) == b"hello"
     assert gone.available() == b""
@@ -646,7 +646,7 @@ def test_one_whose_peer_is_gone_does_not_stop_the_others(line: Make) -> None:
     gone, near = line(), line()
     gone.far.close()
 
-    write_all([gone.subscription("a"), near.subscription("a")], b"hello")
+    write_all([gone.subscription("a"), near.subscription("a")], b"hello", None)
 
     assert gone.failures == [None]
     assert near.read(5) == b"hello"

@@ -40,6 +40,9 @@ DEFAULTS: dict[str, Any] = {
     "drain_window": 20.0,
     "max_listeners": 0,
     "max_listen_channels": 10_000,
+    "max_payload_bytes": 4194304,
+    "recent_bytes": 16777216,
+    "tripwire": True,
     "unlisten_delay": 30.0,
     "health_interval": 5.0,
     "health_timeout": 5.0,
@@ -266,6 +269,22 @@ def test_rate_that_is_no_number_is_a_problem() -> None:
     )
 
 
+# Switches.
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [("on", True), ("1", True), (" Yes ", True), ("off", False), ("FALSE", False)],
+)
+def test_switch_is_on_or_off(text: str, on: bool) -> None:
+    assert value("tripwire", text) is on
+
+
+@pytest.mark.parametrize("text", ["maybe", "2", "o n"])
+def test_switch_that_is_neither_is_a_problem(text: str) -> None:
+    assert problem("tripwire", text) == "'on' or 'off' is expected"
+
+
 # Whole numbers.
 
 WHOLE = {
@@ -276,6 +295,8 @@ WHOLE = {
     "max_channels": (1, 100_000, "channels"),
     "max_errors": (0, 1_000_000, "errors"),
     "max_message_bytes": (1024, 16_777_216, "bytes"),
+    "max_payload_bytes": (1024, 268_435_456, "bytes"),
+    "recent_bytes": (0, 1_073_741_824, "bytes"),
     "backlog_bytes": (16_384, 1_073_741_824, "bytes"),
     "send_buffer_bytes": (0, 1_073_741_824, "bytes"),
     "max_listeners": (0, 100, "sessions"),
@@ -284,7 +305,9 @@ WHOLE = {
 
 
 def test_every_setting_with_a_limit_is_in_these_tables() -> None:
-    numbers = {name for name, default in DEFAULTS.items() if type(default) is not tuple}
+    numbers = {
+        name for name, default in DEFAULTS.items() if type(default) not in (tuple, bool)
+    }
 
     texts = {name for name, default in DEFAULTS.items() if default is None}
     assert numbers - texts - {"max_subscribes_per_second"} == {*SECONDS, *WHOLE}

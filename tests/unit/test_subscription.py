@@ -182,7 +182,7 @@ def test_second_request_is_confirmed_with_its_own_id(outlet: RecordingOutlet) ->
 def test_gap_of_a_slow_client_says_since_when(outlet: RecordingOutlet) -> None:
     slow = subscription(outlet)
 
-    gap = slow.slow_gap(1700000000.5)
+    gap = slow.dropped(1700000000.5)
 
     assert messages(gap) == [
         {

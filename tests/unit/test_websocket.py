@@ -15,10 +15,16 @@ from bridge.clients.outlet import OutletOptions
 from bridge.clients.websocket import WebSocketOptions, opener
 from bridge.conversation import Service
 from bridge.errors import CloseCode
-from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Addresses, Rate
-from unit.doubles import CLOSE, TEXT, Demand, client_frame, server_frames
+from unit.doubles import (
+    CLOSE,
+    TEXT,
+    Demand,
+    client_frame,
+    plain_hub,
+    server_frames,
+)
 from unit.loop import TIMEOUT, run_until
 
 AUTHENTICATE_TIMEOUT = 0.3
@@ -60,12 +66,7 @@ class Browser:
         self._received = bytearray()
         options = WebSocketOptions(
             service=Service(
-                hub=Hub(
-                    want=demand.want,
-                    unwant=demand.unwant,
-                    pause=lambda: None,
-                    clock=lambda: 0.0,
-                ),
+                hub=plain_hub(demand.want, demand.unwant),
                 access=Tokens(expires_in),
                 heartbeat_interval=60,
                 max_channels=9,
@@ -82,7 +83,7 @@ class Browser:
         opener(
             options,
             channels=["a"],
-            resume=False,
+            cursor=None,
             identity=None,
             refusal=None,
             address="",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from unit.doubles import plain_hub
+
 from bridge.conversation import Conversation, Service
 from bridge.errors import CloseCode, TokenInvalid, Unavailable
 from bridge.hub import Hub
@@ -82,12 +84,7 @@ def _message(random: Random) -> str:
 
 
 def _run(value: list[str]) -> tuple[list[list[bytes]], Client, Hub]:
-    hub = Hub(
-        want=lambda channel: State.LIVE,
-        unwant=lambda channel: None,
-        pause=lambda: None,
-        clock=lambda: 0.0,
-    )
+    hub = plain_hub(lambda channel: State.LIVE, lambda channel: None)
     service = Service(
         hub=hub,
         access=Access(),
