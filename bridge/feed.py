@@ -295,11 +295,12 @@ class Feed:
         if page.epoch != self.epoch or self.state is not State.LIVE:
             return  # The tail finds the same out, and resets everybody.
         self.floor = max(self.floor, page.floor)
-        self._judge(need, page)
         if need.after < self.floor:
             for subscription in tuple(self._take_queue(need)):
                 self._expire(subscription)
-        elif need.after <= page.upto:
+            return
+        self._judge(need, page)
+        if need.after <= page.upto:
             self._forward(need.channel, need.after, page.entries, page.upto)
 
     def forget(self) -> None:
@@ -320,10 +321,14 @@ class Feed:
             reason = "expired"
         else:
             subscription.position = cursor.position
-            if cursor.position > self.position:
-                self._queue(subscription)  # another worker was faster, or a lie
-                return
-            self._answer(subscription, None)
+            if cursor.position <= self.position and self._recent.covers(
+                subscription.channel, cursor.position
+            ):
+                self._answer(subscription, None)
+            else:
+                # Only the table knows: retention may have passed it, another
+                # worker may have been faster, or it is a lie.
+                self._queue(subscription)
             return
         subscription.position = self.position
         self._answer(subscription, reason)
@@ -372,7 +377,7 @@ class Feed:
             self._settle(subscription)
 
     def _judge(self, need: Need, page: Page) -> None:
-        """Answer those whose cursor was ahead of the tail."""
+        """Answer those whose cursor only the table could judge."""
         for subscription in tuple(self._behind.get((need.channel, need.after), ())):
             if subscription.answered:
                 continue

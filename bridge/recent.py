@@ -76,23 +76,23 @@ class Recent:
         while self.bytes > self._max_bytes:
             self._forget_oldest()
 
+    def covers(self, channel: str, position: int) -> bool:
+        """Tell whether all of a channel's entries after a position are here."""
+        kept = self._channels.get(channel)
+        return position >= self.begin and (
+            kept is None or position >= kept.unknown_until
+        )
+
     def after(self, channel: str, position: int) -> list[tuple[int, Payload]] | None:
         """Return the channel's entries after a position, oldest first.
 
         Returns:
             None when they are not all here.
         """
-        if position < self.begin:
+        if not self.covers(channel, position):
             return None
         kept = self._channels.get(channel)
-        if kept is None:
-            return []
-        if position < kept.unknown_until:
-            return None
-        entries = kept.entries
-        if not entries or entries[-1][0] <= position:
-            return []
-        found = list(entries)
+        found = [] if kept is None else list(kept.entries)
         return found[bisect_right(found, position, key=itemgetter(0)) :]
 
     def _forget_oldest(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
-from support.postgres import OLD_BINARIES, Cluster, Database
+from support.postgres import OLD_BINARIES, Cluster, Database, make_durable
 from support.proxy import Proxy
 
 from bridge.postgres.address import Address
@@ -39,6 +39,13 @@ def old_server_url() -> Iterator[str]:
     cluster.start()
     yield cluster.url
     cluster.delete()
+
+
+@pytest.fixture
+def durable_database(database: Database) -> Database:
+    """A database of the test's own with schema bridge; kept_* is durable."""
+    make_durable(database)
+    return database
 
 
 @pytest.fixture(params=["embedded", "15"])

@@ -11,7 +11,6 @@ page at a time, the tail first.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -28,8 +27,8 @@ from bridge.feed import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
 from bridge.hub import Hub
 from bridge.message import Gap
 from bridge.postgres.address import Address
+from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
-from bridge.postgres.listener import MAX_BACK_OFF, MIN_BACK_OFF
 from bridge.postgres.schema import NoSchema, check_version
 from bridge.recent import Payload
 from bridge.subscription import State
@@ -143,7 +142,9 @@ class Journal:
         self.moved_at = time.monotonic()
         #: Whether the schema is there; None: not known yet.
         self.present: bool | None = None
-        self._stopping = Event()
+        #: Ends the wait between two tries.
+        self._trying = Event()
+        self._stopped = False
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     # For others.
@@ -164,7 +165,8 @@ class Journal:
 
     def stop(self) -> None:
         """Tell the greenlet to end."""
-        self._stopping.set()
+        self._stopped = True
+        self._trying.set()
         self.wake()
 
     def join(self, timeout: float) -> None:
@@ -183,19 +185,22 @@ class Journal:
             self._feed.forget()
         elif payload == "patterns":
             self._patterns_due = 0.0
+        elif payload == "schema":
+            self._trying.set()
         self._hinted = True
         self.wake()
 
     # The greenlet.
 
     def _run(self) -> None:
-        bound = MIN_BACK_OFF
-        while not self._stopping.is_set():
+        back_off = BackOff(time.monotonic)
+        while not self._stopped:
             delay = None
+            self._trying.clear()
             try:
                 with closing(self._options.connect()) as connection:
                     self._open(connection)
-                    bound = MIN_BACK_OFF
+                    back_off.there()
                     self._serve(connection)
                     continue
             except NoSchema:
@@ -208,10 +213,7 @@ class Journal:
                 self._lost("internal error, see the log")
             finally:
                 self._connection = None
-            if delay is None:
-                delay = MIN_BACK_OFF / 2 + random.uniform(0, bound)
-                bound = min(MAX_BACK_OFF, bound * 2)
-            self._stopping.wait(delay)
+            self._trying.wait(back_off.delay() if delay is None else delay)
 
     def _open(self, connection: Connection) -> None:
         check_version(connection)
@@ -239,7 +241,7 @@ class Journal:
     def _serve(self, connection: Connection) -> None:
         """Read until stopped, or until the connection is lost (it raises)."""
         poll_due = 0.0
-        while not self._stopping.is_set():
+        while not self._stopped:
             now = time.monotonic()
             if self._hinted or now >= poll_due:
                 self._hinted = False
@@ -300,14 +302,14 @@ class Journal:
     def _slices(self, rows: list[Any]) -> list[list[Any]]:
         """Cut rows so that the payloads of each part are not too much at a time."""
         parts: list[list[Any]] = []
-        size = SLICE_BYTES
+        size = 0
         for row in rows:
             wanted = row[3] if self._hub.wants(row[2]) else 0
-            if size + wanted > SLICE_BYTES:
-                parts.append([])
-                size = 0
-            parts[-1].append(row)
             size += wanted
+            if not parts or size > SLICE_BYTES:
+                parts.append([])
+                size = wanted
+            parts[-1].append(row)
         return parts
 
     def _entries(self, connection: Connection, rows: Sequence[Any]) -> list[Entry]:

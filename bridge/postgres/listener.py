@@ -13,7 +13,6 @@ channel's messages have one order.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -27,6 +26,7 @@ from psycopg2.extensions import Notify
 from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
 from bridge.postgres.address import Address
+from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.demand import Demand
 from bridge.postgres.quoting import quote_channel
@@ -35,9 +35,6 @@ from bridge.subscription import State
 __all__ = ["Control", "Listener", "ListenerOptions", "Sink"]
 
 log = logging.getLogger(__name__)
-
-MIN_BACK_OFF, MAX_BACK_OFF = 0.1, 10.0
-"""Seconds between two tries: full jitter below a bound that doubles."""
 
 MAX_NAMES_PER_STATEMENT = 500
 """A larger LISTEN would hold notifications up for tens of milliseconds."""
@@ -167,7 +164,7 @@ class Listener:
     # The greenlet.
 
     def _run(self) -> None:
-        bound = MIN_BACK_OFF
+        back_off = BackOff(time.monotonic)
         while not self._stopping.is_set():
             try:
                 with closing(self._connect()) as connection:
@@ -175,7 +172,7 @@ class Listener:
                     self._listen_to_control(connection)
                     self._listen(connection)
                     self._set_state(State.LIVE, "")
-                    bound = MIN_BACK_OFF
+                    back_off.there()
                     self._serve(connection)
                     continue
             except DatabaseError as exc:
@@ -185,9 +182,7 @@ class Listener:
                 self._lost("internal error, see the log")
             self._connection = None
             self._give_up(self._demand.overdue())
-            # Never at once: a server that accepts and fails would be hammered.
-            self._stopping.wait(MIN_BACK_OFF / 2 + random.uniform(0, bound))
-            bound = min(MAX_BACK_OFF, bound * 2)
+            self._stopping.wait(back_off.delay())
 
     def _connect(self) -> Connection:
         options = self._options

@@ -99,6 +99,7 @@ def install(address: Address, worker_role: str | None) -> int:
                 (worker_role,),
             )
         [(version,)] = execute(connection, "SELECT version FROM bridge.state")
+        _tell_workers(connection, "schema")
     return int(version)
 
 
@@ -162,11 +163,13 @@ def durable(address: Address, *, add: str | None, remove: str | None) -> list[st
                 (remove,),
             )
         if add is not None or remove is not None:
-            # So that the workers look now, and not in some seconds.
-            execute(
-                connection, "SELECT pg_catalog.pg_notify('bridge_journal', 'patterns')"
-            )
+            _tell_workers(connection, "patterns")
         return list(_patterns(connection))
+
+
+def _tell_workers(connection: Any, what: str) -> None:
+    """Have the workers look now, and not in some seconds."""
+    execute(connection, "SELECT pg_catalog.pg_notify('bridge_journal', %s)", (what,))
 
 
 def _patterns(connection: Any) -> Iterator[str]:

@@ -28,9 +28,9 @@ import gevent
 from gevent.event import Event
 
 from bridge.errors import DatabaseError
+from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.journal import JournalOptions
-from bridge.postgres.listener import MAX_BACK_OFF, MIN_BACK_OFF
 
 __all__ = ["Sequencer"]
 
@@ -126,13 +126,13 @@ class Sequencer:
     # The greenlet.
 
     def _run(self) -> None:
-        bound = MIN_BACK_OFF
+        back_off = BackOff(time.monotonic)
         while not self._stopping.is_set():
             self._present.wait()
             try:
                 with closing(self._options.connect()) as connection:
                     self._connection = connection
-                    bound = MIN_BACK_OFF
+                    back_off.there()
                     self._serve(connection)
             except DatabaseError as exc:
                 self._lost(str(exc))
@@ -140,8 +140,7 @@ class Sequencer:
                 log.exception("sequencer failed", extra={"action": "sequencer_failed"})
             finally:
                 self._connection, self.leading = None, False
-            self._stopping.wait(MIN_BACK_OFF / 2 + random.uniform(0, bound))
-            bound = min(MAX_BACK_OFF, bound * 2)
+            self._stopping.wait(back_off.delay())
 
     def _serve(self, connection: Connection) -> None:
         """Stand by until elected, then lead; ends when stopped or lost."""

@@ -17,6 +17,8 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, parse_dsn
 from psycopg2.sql import SQL, Identifier
 
+from bridge.postgres import schema
+from bridge.postgres.address import Address
 from support.waiting import free_port
 
 with warnings.catch_warnings():
@@ -142,6 +144,17 @@ class Database:
             for payload in payloads:
                 cursor.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
+    def publish(self, channel: str, *payloads: str) -> None:
+        """Publish each payload through the journal, in transactions of its own."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            for payload in payloads:
+                cursor.execute("SELECT bridge.publish(%s, %s)", (channel, payload))
+
+    def positions(self) -> int:
+        """Return the journal's last position."""
+        [(position,)] = self.execute("SELECT max(pos) FROM bridge.tick")
+        return int(position)
+
     def listeners(self) -> list[int]:
         """Return the backends of pgbridge's sessions."""
         rows = self.execute(
@@ -158,3 +171,10 @@ class Database:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
+
+
+def make_durable(database: Database, pattern: str = "kept_*") -> None:
+    """Install schema bridge, and make some channels durable."""
+    address = Address(database.url)
+    schema.install(address, None)
+    schema.durable(address, add=pattern, remove=None)
