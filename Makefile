@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test unit style types docs check-docs bench fuzz clean
+.PHONY: run test unit style types docs check-docs bench fuzz chaos clean
 
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo
@@ -34,6 +34,10 @@ bench: $(VENV)/bench
 
 fuzz: $(VENV)/dev
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
+# Kills and freezes things while everybody works; prints the seed.
+chaos: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(or $(SECONDS),600)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

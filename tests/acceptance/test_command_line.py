@@ -80,7 +80,8 @@ def test_listen_prints_lines_of_json(database: Database) -> None:
         wait_until(
             lambda: database.execute(
                 "SELECT 1 FROM pg_stat_activity "
-                "WHERE datname = current_database() AND query LIKE 'LISTEN%%b%%'"
+                "WHERE datname = current_database() AND state = 'idle' "
+                "AND query LIKE 'LISTEN%%b%%'"
             )
         )
         database.notify("a", "one\ntwo")

@@ -101,4 +101,4 @@ def test_editable_install_serves_inside_the_checkout(
     database.notify("a", "from the checkout")
     assert subscriber.payloads(1) == ["from the checkout"]
     assert "Using worker: bridge.worker.BridgeWorker" in server.log
-    assert "at most 4 PostgreSQL sessions (1 workers with 4 each)" in server.log
+    assert "at most 6 PostgreSQL sessions (1 workers with 4 each" in server.log
