@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from support.postgres import Database
 
-ITEMS = 24
+ITEMS = 200
 CHANNELS = 4
 
 SCHEMA = """
