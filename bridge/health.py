@@ -31,6 +31,8 @@ def readiness(runtime: Runtime) -> tuple[bool, dict[str, object]]:
         report["reason"] = reason
     report["listeners"] = pool.describe()
     report["journal"] = journal.describe()
+    if runtime.sequencer is not None:
+        report["sequencer"] = runtime.sequencer.describe()
     report["connections"] = {
         "open": len(connections),
         "max": connections.max_connections,

@@ -95,10 +95,14 @@ class Sequencer:
         #: This worker is the sequencer.
         self.leading = False
         #: Events that nobody rang for, found by the look once a second.
-        self.found_by_safety_poll = 0
+        self.found_late = 0
         #: The reason of the last loss, for the log.
         self._problem = ""
         self._greenlet: gevent.Greenlet[[], None] | None = None
+
+    def describe(self) -> dict[str, object]:
+        """Its state for /readyz: what everybody may know."""
+        return {"leading": self.leading, "found_late": self.found_late}
 
     def set_present(self, present: bool) -> None:
         """Tell whether the schema is there."""
@@ -229,7 +233,7 @@ class Sequencer:
                 break
             steps = self._step(connection)
             if steps:
-                self.found_by_safety_poll += rest == SAFETY_INTERVAL
+                self.found_late += rest == SAFETY_INTERVAL
             if steps != 0:
                 break
             if time.monotonic() >= prune_due:

@@ -543,8 +543,9 @@ $$;
 
 COMMENT ON FUNCTION bridge.start_over(bigint) IS 'begin a new epoch with empty tables';
 
--- Begin a new epoch where this database is another one than it was, or lacks
--- positions that were told: `seen_pos` of `seen_epoch`. Waits for who steps.
+-- Begin a new epoch where this database is another one than it was, has been
+-- promoted, or lacks positions that were told: `seen_pos` of `seen_epoch`. Waits
+-- for who steps.
 --
 -- Returns: the epoch, new or not.
 CREATE OR REPLACE FUNCTION bridge.check_epoch(
@@ -562,6 +563,7 @@ BEGIN
     SELECT * INTO state FROM bridge.state WHERE one;
     SELECT max(pos) INTO last FROM bridge.tick;
     IF state.identity = bridge.identity()
+        AND state.timeline = bridge.timeline()
         AND (state.epoch = seen_epoch AND last < seen_pos) IS NOT TRUE
     THEN
         RETURN state.epoch;
@@ -571,7 +573,9 @@ BEGIN
     SELECT max(pos) INTO last FROM bridge.tick;
     IF state.identity <> bridge.identity() THEN
         PERFORM bridge.start_over(last);
-    ELSIF state.epoch = seen_epoch AND last < seen_pos THEN
+    ELSIF state.timeline <> bridge.timeline()
+        OR (state.epoch = seen_epoch AND last < seen_pos)
+    THEN
         PERFORM bridge.start_epoch(last);
     END IF;
     RETURN (SELECT s.epoch FROM bridge.state AS s WHERE one);

@@ -630,3 +630,35 @@ def test_database_that_lost_commits_is_a_gap(
     told = page.receive()
     e = epoch(database)
     assert told == gap("epoch_changed", f"{e}-0")
+
+
+def test_crash_gives_no_position_twice(
+    gunicorn: MakeGunicorn, cluster: Cluster, client: Callable[..., Client]
+) -> None:
+    """What the application commits may be lost; what was told is not."""
+    assert cluster.options["synchronous_commit"] == "off"
+    cluster.start()
+    database = Database(cluster.url)
+    make_durable(database)
+    server = gunicorn(database.url).start()
+    page = client(server, "kept_a")
+    page.receive()
+    told = []
+    for number in range(30):
+        database.publish("kept_a", str(number))
+        told.append(page.receive())
+
+    cluster.stop("immediate")
+    cluster.start()
+
+    kept = database.execute(
+        "SELECT j.pos, o.payload FROM bridge.journal j JOIN bridge.outbox o USING (id) "
+        "ORDER BY j.pos"
+    )
+    e = epoch(database)
+    assert told == [notification(payload, f"{e}-{pos}") for pos, payload in kept[:30]]
+    assert page.receive()["type"] == "interrupted"
+    database.publish("kept_a", "after")
+    rest = [page.receive(), page.receive()]
+    assert {"type": "restored", "channel": "kept_a"} in rest
+    assert notification("after", f"{e}-31") in rest

@@ -66,6 +66,22 @@ class Cluster:
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
+    def standby(self) -> Cluster:
+        """Make a standby of this server, which runs; not started."""
+        other = Cluster.__new__(Cluster)
+        other.folder = Path(tempfile.mkdtemp(prefix="pgbridge-test-"))
+        other.port = free_port()
+        other.options, other.binaries = dict(self.options), self.binaries
+        other.user = self.user
+        if self.user is not None:
+            shutil.chown(other.folder, self.user)
+        other.folder.chmod(0o700)
+        other.run("pg_basebackup", "-d", self.url, "-R", "-c", "fast")
+        return other
+
+    def promote(self) -> None:
+        self._control("promote")
+
     def start(self) -> None:
         options = {**self.options, "port": self.port, "unix_socket_directories": ""}
         self._control(
@@ -120,6 +136,13 @@ class Database:
         self._server_url = server_url
         self.name = f"bridge_test_{os.getpid()}_{next(self._numbers)}"
         self._admin(SQL("CREATE DATABASE {} " + options).format(Identifier(self.name)))
+
+    @classmethod
+    def of(cls, url: str) -> Database:
+        """The database that exists at `url`; not to be dropped."""
+        found = cls.__new__(cls)
+        found._server_url, found.name = url, parse_dsn(url)["dbname"]
+        return found
 
     @property
     def url(self) -> str:
