@@ -27,6 +27,9 @@ FOLLOW_ENTRIES = 500
 """Entries of the journal that are read at a time."""
 
 
+_NO_PUBLISH = "SELECT to_regproc('bridge.publish') IS NULL"
+
+
 def connect(address: Address) -> PgConnection:
     """Open a session in autocommit mode.
 
@@ -69,6 +72,8 @@ def publish(address: Address, channel: str, payload: str, *, durable: bool) -> N
     """
     function = "bridge.publish" if durable else "pg_catalog.pg_notify"
     with closing(connect(address)) as connection:
+        if durable and execute(connection, _NO_PUBLISH) == [(True,)]:
+            raise DatabaseError("there is no schema bridge: run  pgbridge install")
         execute(connection, f"SELECT {function}(%s, %s)", (channel, payload))
 
 

@@ -1,0 +1,275 @@
+"""Schema bridge: installed by the command or by psql, again, by two at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import make_dsn
+from support.client import Client
+from support.gunicorn import Gunicorn
+from support.postgres import OLD_BINARIES, Database
+from support.waiting import wait_until
+
+from bridge.postgres import schema
+
+MIGRATIONS = Path(__file__).parent.parent.parent / "sql" / "migrations"
+
+
+def pgbridge(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bridge.cli", *arguments],
+        env={**os.environ, "BRIDGE_DATABASE_URL": database.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_install_twice_and_uninstall(database: Database) -> None:
+    first, second = (pgbridge(database, "install") for _ in range(2))
+    status = pgbridge(database, "status")
+    gone = pgbridge(database, "uninstall", "--yes")
+    after = pgbridge(database, "status")
+
+    assert first.stdout == second.stdout == "schema bridge, version 2\n"
+    assert first.stderr == second.stderr == ""
+    assert "position   0\n" in status.stdout
+    assert gone.returncode == 0
+    assert after.returncode == 1
+    assert "there is no schema bridge: run  pgbridge install" in after.stderr
+
+
+def test_uninstall_wants_to_be_sure(database: Database) -> None:
+    pgbridge(database, "install")
+
+    assert pgbridge(database, "uninstall").returncode == 2
+    assert pgbridge(database, "status").returncode == 0
+
+
+def test_two_who_install_at_once_both_succeed(database: Database) -> None:
+    command = [sys.executable, "-m", "bridge.cli", "install"]
+    environ = {**os.environ, "BRIDGE_DATABASE_URL": database.url}
+    both = [subprocess.Popen(command, env=environ) for _ in range(4)]
+
+    assert [process.wait(60) for process in both] == [0] * 4
+
+
+def test_psql_installs_as_well(either_database: Database) -> None:
+    either_database.execute("DROP SCHEMA bridge CASCADE")
+
+    for _ in range(2):
+        for migration in sorted(MIGRATIONS.glob("*.sql")):
+            subprocess.run(
+                [str(OLD_BINARIES / "psql"), either_database.url]
+                + ["-qX", "-v", "ON_ERROR_STOP=1", "-f", str(migration)],
+                check=True,
+                capture_output=True,
+            )
+
+    assert either_database.execute("SELECT version FROM bridge.status") == [
+        (schema.VERSION,)
+    ]
+
+
+def test_version_is_that_of_the_last_migration() -> None:
+    names = [name for name, _ in schema.migrations()]
+
+    assert [int(name[:3]) for name in names] == list(range(1, schema.VERSION + 1))
+
+
+def test_installing_again_keeps_what_is_there(durable_database: Database) -> None:
+    durable_database.publish("kept_a", "x")
+    durable_database.execute("SELECT bridge.step()")
+    durable_database.execute(
+        "UPDATE bridge.setting SET value = '7 days' WHERE name LIKE '%age'"
+    )
+    before = durable_database.execute("SELECT epoch, position FROM bridge.status")
+
+    pgbridge(durable_database, "install")
+
+    assert (
+        durable_database.execute("SELECT epoch, position FROM bridge.status") == before
+    )
+    assert durable_database.execute("SELECT bridge.setting('max_journal_age')") == [
+        ("7 days",)
+    ]
+
+
+def test_schema_of_somebody_else_is_left_alone(database: Database) -> None:
+    database.execute("CREATE SCHEMA bridge; CREATE TABLE bridge.state (theirs int)")
+
+    install = pgbridge(database, "install")
+    uninstall = pgbridge(database, "uninstall", "--yes")
+
+    assert install.returncode == uninstall.returncode == 1
+    assert 'schema "bridge" exists and is not pgbridge\'s' in install.stderr
+    assert database.execute("SELECT * FROM bridge.state") == []
+
+
+def test_server_leaves_a_schema_of_somebody_else_alone(
+    database: Database, gunicorn: Callable[..., Gunicorn]
+) -> None:
+    database.execute("CREATE SCHEMA bridge; CREATE TABLE bridge.state (theirs int)")
+
+    server = gunicorn(database.url).start()
+
+    assert server.readiness()["journal"]["state"] == "none"
+
+
+def test_durable_patterns_are_added_listed_and_removed(database: Database) -> None:
+    pgbridge(database, "install")
+
+    runs = [
+        pgbridge(database, "durable", *arguments)
+        for arguments in (
+            ("add", "b_*"),
+            ("add", "a"),
+            ("add", "a"),
+            ("list",),
+            ("remove", "b_*"),
+        )
+    ]
+    wrong = pgbridge(database, "durable", "add")
+    reserved = pgbridge(database, "durable", "add", "bridge_*")
+
+    assert [run.stdout for run in runs] == [
+        "b_*\n",
+        "a\nb_*\n",
+        "a\nb_*\n",
+        "a\nb_*\n",
+        "a\n",
+    ]
+    assert wrong.returncode == reserved.returncode == 1
+    assert "pgbridge durable add PATTERN" in wrong.stderr
+
+
+def test_upgrade_needs_something_to_upgrade(database: Database) -> None:
+    assert "there is no schema bridge" in pgbridge(database, "upgrade").stderr
+
+
+def test_worker_needs_no_more_than_its_role(
+    database: Database, gunicorn: Callable[..., Gunicorn], client: Callable[..., Client]
+) -> None:
+    # The owner is a plain role too, as on a managed PostgreSQL.
+    owner, worker = f"owner_{database.name}", f'worker "{database.name}'
+    quoted = worker.replace('"', '""')
+    database.execute(f'CREATE ROLE {owner} LOGIN; CREATE ROLE "{quoted}" LOGIN')
+    database.execute(f"GRANT CREATE ON DATABASE {database.name} TO {owner}")
+    try:
+        theirs = Database.of(make_dsn(database.url, user=owner))
+        assert pgbridge(theirs, "install", "--worker-role", worker).stderr == ""
+        assert pgbridge(theirs, "durable", "add", "kept_*").returncode == 0
+        server = gunicorn(make_dsn(database.url, user=worker)).start()
+        page = client(server, "kept_a")
+        assert page.receive()["durable"] is True
+        database.publish("kept_a", "x")
+        assert page.payloads(1) == ["x"]
+        server.stop()
+        assert "Traceback" not in server.log
+    finally:
+        page.socket.close()
+        database.execute(
+            f'DROP SCHEMA bridge CASCADE; DROP OWNED BY {owner}, "{quoted}"; '
+            f'DROP ROLE {owner}, "{quoted}"'
+        )
+
+
+def test_role_that_was_not_granted_is_told_what_to_do(
+    durable_database: Database, gunicorn: Callable[..., Gunicorn]
+) -> None:
+    role = f"stranger_{durable_database.name}"
+    durable_database.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        server = gunicorn(make_dsn(durable_database.url, user=role)).start(ready=False)
+        wait_until(lambda: "pgbridge install --worker-role ROLE" in server.log)
+        assert server.readiness()["reason"] == "journal: it cannot be read"
+        server.stop()
+    finally:
+        durable_database.execute(f"DROP ROLE {role}")
+
+
+# The journal on the command line.
+
+
+def test_listen_after_a_cursor_prints_what_is_kept_and_what_comes(
+    durable_database: Database, gunicorn: Callable[..., Gunicorn]
+) -> None:
+    gunicorn(durable_database.url).start()
+    [(cursor,)] = durable_database.execute("SELECT bridge.cursor()")
+    epoch = cursor.partition("-")[0]
+    for payload in ("one", "two"):
+        assert (
+            pgbridge(
+                durable_database, "publish", "--durable", "kept_a", payload
+            ).returncode
+            == 0
+        )
+    durable_database.publish("kept_b", "other")
+    wait_until(lambda: durable_database.positions() == 3)
+
+    command = ["listen", "kept_a", "--after", f"{epoch}-1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", *command],
+        env={**os.environ, "BRIDGE_DATABASE_URL": durable_database.url},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline())]
+        durable_database.publish("kept_a", "three")
+        lines.append(json.loads(process.stdout.readline()))
+        process.terminate()
+
+    assert lines == [
+        {"channel": "kept_a", "payload": "two", "cursor": f"{epoch}-2"},
+        {"channel": "kept_a", "payload": "three", "cursor": f"{epoch}-4"},
+    ]
+
+
+def test_listen_after_a_cursor_that_is_no_good_says_why(
+    durable_database: Database,
+) -> None:
+    [(cursor,)] = durable_database.execute("SELECT bridge.cursor()")
+    epoch = cursor.partition("-")[0]
+    durable_database.publish("kept_a", "x")
+    durable_database.execute("SELECT bridge.step()")
+    durable_database.execute("UPDATE bridge.journal SET at = at - interval '2 days'")
+    durable_database.execute("SELECT bridge.prune()")
+
+    def problem(after: str) -> str:
+        run = pgbridge(durable_database, "listen", "kept_a", "--after", after)
+        assert run.returncode == 1
+        return run.stderr
+
+    assert "cursor 'x' is not valid" in problem("x")
+    assert "cursor 'abc-1' is of another epoch" in problem("abc-1")
+    assert f"cursor '{epoch}-9' is of another epoch" in problem(f"{epoch}-9")
+    assert "not kept any more" in problem(f"{epoch}-0")
+
+
+def test_publish_durable_without_the_schema_says_what_to_do(
+    database: Database,
+) -> None:
+    run = pgbridge(database, "publish", "--durable", "a", "x")
+
+    assert run.returncode == 1
+    assert "pgbridge install" in run.stderr
+
+
+def test_functions_have_a_comment_and_a_path(durable_database: Database) -> None:
+    with closing(psycopg2.connect(durable_database.url)) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT proname FROM pg_proc "
+                "WHERE pronamespace = 'bridge'::regnamespace "
+                "AND (obj_description(oid, 'pg_proc') IS NULL "
+                "OR proconfig::text NOT LIKE '%search_path=pg_catalog, pg_temp%')"
+            )
+            assert cursor.fetchall() == []
