@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -23,14 +22,13 @@ from gevent.event import Event
 from bridge.channels import Patterns
 from bridge.cursor import Cursor
 from bridge.errors import DatabaseError
-from bridge.feed import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
 from bridge.hub import Hub
 from bridge.message import Gap
 from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
+from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
 from bridge.postgres.schema import NoSchema, check_version
-from bridge.recent import Payload
 from bridge.subscription import State
 
 __all__ = ["Journal", "JournalOptions"]
@@ -45,44 +43,6 @@ PATTERNS_INTERVAL = 5.0
 
 SCHEMA_INTERVAL = 30.0
 """Seconds between two looks for a schema that is not there."""
-
-TAIL_ENTRIES = 1000
-"""Read at a time."""
-
-SLICE_BYTES = 1 << 20
-"""Of payloads that are read at a time, at least one."""
-
-SESSION = """
-SET enable_seqscan = off;
-SET enable_bitmapscan = off;
-SET enable_sort = off;
-SET enable_hashjoin = off;
-SET enable_mergejoin = off;
-SET jit = off;
-SET plan_cache_mode = force_generic_plan;
-PREPARE pgbridge_tail (bigint, integer) AS
-SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.channel, j.bytes
-FROM bridge.state AS s
-CROSS JOIN bridge.floor AS f
-CROSS JOIN (SELECT pos FROM bridge.tick ORDER BY pos DESC LIMIT 1) AS t
-LEFT JOIN LATERAL (
-    SELECT * FROM bridge.journal WHERE pos > $1 ORDER BY pos LIMIT $2
-) AS j ON true;
-PREPARE pgbridge_payloads (bigint[]) AS
-SELECT id, payload FROM bridge.outbox WHERE id = ANY ($1);
-PREPARE pgbridge_page (text, bigint, bigint, integer) AS
-SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.bytes
-FROM bridge.state AS s
-CROSS JOIN bridge.floor AS f
-CROSS JOIN (SELECT pos FROM bridge.tick ORDER BY pos DESC LIMIT 1) AS t
-LEFT JOIN LATERAL (
-    SELECT * FROM bridge.journal
-    WHERE channel = $1 AND pos > $2 AND pos <= $3
-    ORDER BY pos
-    LIMIT $4
-) AS j ON true;
-"""
-"""Index scans, planned once: what is asked does not change with statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +159,9 @@ class Journal:
             self._trying.clear()
             try:
                 with closing(self._options.connect()) as connection:
-                    self._open(connection)
+                    reader = self._open(connection)
                     back_off.there()
-                    self._serve(connection)
+                    self._serve(connection, reader)
                     continue
             except NoSchema:
                 self._absent()
@@ -215,159 +175,90 @@ class Journal:
                 self._connection = None
             self._trying.wait(back_off.delay() if delay is None else delay)
 
-    def _open(self, connection: Connection) -> None:
+    def _open(self, connection: Connection) -> JournalReader:
         check_version(connection)
         feed = self._feed
-        seen = (feed.epoch, feed.position) if feed.epoch else (None, None)
-        connection.execute("SELECT bridge.check_epoch(%s, %s)", seen)
-        connection.execute(SESSION)
-        [(epoch, floor, newest, *_), *_] = self._tail(connection, 0, 1)
-        if self._feed.state is not State.LIVE:
+        reader = JournalReader(connection, self._options.max_payload_bytes, self._gap)
+        reader.check_epoch(feed.epoch, feed.position)
+        tail = reader.tail(0, 1)
+        if feed.state is not State.LIVE:
             self._changed_at = time.time()
         self._connection = connection
-        feed.opened(epoch, floor, newest)
-        self._read_patterns(connection)
+        feed.opened(tail.epoch, tail.floor, tail.newest)
+        self._read_patterns(reader)
         if not self.present:
             log.info(
                 "journal of schema bridge read from position %d, backend %d",
-                newest,
+                tail.newest,
                 connection.pid,
                 extra={"action": "journal_opened"},
             )
         self.present, self._problem = True, ""
         self._hinted = True
         self._on_schema(True)
+        return reader
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, reader: JournalReader) -> None:
         """Read until stopped, or until the connection is lost (it raises)."""
         poll_due = 0.0
         while not self._stopped:
             now = time.monotonic()
             if self._hinted or now >= poll_due:
+                # Before it is read: a hint that comes meanwhile counts anew.
                 self._hinted = False
                 poll_due = now + POLL_INTERVAL
-                # A full page: there is more.
-                self._hinted = self._read_tail(connection)
+                self._read_tail(reader)
             if now >= self._patterns_due:
-                self._read_patterns(connection)
+                self._read_patterns(reader)
             need = self._feed.work()
             if need is not None:
-                self._feed.replayed(need, self._read_page(connection, need))
-            elif not self._feed.behind and not self._hinted:
+                self._feed.replayed(need, reader.page(need))
+            elif self._feed.behind or self._hinted:
+                gevent.sleep(0)
+            else:
                 connection.read()
                 connection.notifications()
                 connection.select(max(0.0, poll_due - time.monotonic()))
-            else:
-                gevent.sleep(0)
 
-    def _tail(
-        self, connection: Connection, after: int, most: int
-    ) -> list[tuple[Any, ...]]:
-        return connection.execute("EXECUTE pgbridge_tail (%s, %s)", (after, most))
-
-    def _read_tail(self, connection: Connection) -> bool:
-        """Hand on what is new; returns whether there is more."""
+    def _read_tail(self, reader: JournalReader) -> None:
+        """Hand on what is new."""
         feed = self._feed
         after = feed.position
-        found = self._tail(connection, after, TAIL_ENTRIES)
-        epoch, floor, newest = found[0][:3]
-        rows = [row[3:] for row in found if row[3] is not None]
-        if epoch != feed.epoch or newest < after:
-            if epoch == feed.epoch:
-                # Commits were lost, and positions will be given again.
-                connection.execute("SELECT bridge.check_epoch(%s, %s)", (epoch, after))
-                return True
-            self._reset(epoch, floor, newest, "epoch_changed")
-        elif floor > after:
-            self._reset(epoch, floor, newest, "expired")
-        elif rows and rows[0][0] != after + 1:
+        tail = reader.tail(after)
+        if tail.epoch != feed.epoch:
+            self._reset(tail, "epoch_changed")
+        elif tail.newest < after:
+            # Commits were lost, and positions will be given again.
+            reader.check_epoch(feed.epoch, after)
+            self._hinted = True
+        elif tail.floor > after:
+            self._reset(tail, "expired")
+        elif tail.rows and tail.rows[0].position != after + 1:
             raise DatabaseError(f"the journal has a hole after position {after}")
         else:
-            feed.floor = floor
-            for part in self._slices(rows):
-                entries = self._entries(connection, part)
+            feed.floor = tail.floor
+            for entries in reader.entries(tail.rows, self._hub.wants):
                 self.moved_at = time.monotonic()
-                feed.advance(entries, part[-1][0], self._hub.publish_kept)
-        return len(rows) == TAIL_ENTRIES
+                feed.advance(entries, entries[-1].position, self._hub.publish_kept)
+            if len(tail.rows) == TAIL_ENTRIES:
+                self._hinted = True
 
-    def _reset(self, epoch: str, floor: int, newest: int, reason: str) -> None:
+    def _reset(self, tail: Tail, reason: str) -> None:
         log.warning(
             "the journal begins anew at position %d: %s",
-            newest,
+            tail.newest,
             reason,
             extra={"action": "journal_reset"},
         )
-        self._feed.reset(epoch, floor, newest, reason)
+        self._feed.reset(tail.epoch, tail.floor, tail.newest, reason)
 
-    def _slices(self, rows: list[Any]) -> list[list[Any]]:
-        """Cut rows so that the payloads of each part are not too much at a time."""
-        parts: list[list[Any]] = []
-        size = 0
-        for row in rows:
-            wanted = row[3] if self._hub.wants(row[2]) else 0
-            size += wanted
-            if not parts or size > SLICE_BYTES:
-                parts.append([])
-                size = wanted
-            parts[-1].append(row)
-        return parts
-
-    def _entries(self, connection: Connection, rows: Sequence[Any]) -> list[Entry]:
-        wanted = {row[1]: row for row in rows if self._hub.wants(row[2])}
-        payloads = self._payloads(
-            connection, [(pos, id, size) for pos, id, _, size in wanted.values()]
-        )
-        entries = []
-        for pos, id, channel, size in rows:
-            payload: Payload | None = payloads.get(id)
-            if payload is None and id in wanted:
-                payload = self._gap(channel, pos, size)
-            entries.append(Entry(pos, channel, payload))
-        return entries
-
-    def _read_page(self, connection: Connection, need: Need) -> Page:
-        found = connection.execute(
-            "EXECUTE pgbridge_page (%s, %s, %s, %s)",
-            (need.channel, need.after, need.upto, MAX_PAGE_ENTRIES),
-        )
-        epoch, floor, newest = found[0][:3]
-        rows = [row[3:] for row in found if row[3] is not None]
-        complete = len(rows) < MAX_PAGE_ENTRIES
-        size = 0
-        for count, (_, _, bytes) in enumerate(rows):
-            size += bytes if bytes <= self._options.max_payload_bytes else 0
-            if size > MAX_PAGE_BYTES and count:
-                rows, complete = rows[:count], False
-                break
-        payloads = self._payloads(connection, rows)
-        entries: list[tuple[int, Payload]] = [
-            (
-                pos,
-                payloads[id] if id in payloads else self._gap(need.channel, pos, size),
-            )
-            for pos, id, size in rows
-        ]
-        upto = need.upto if complete else rows[-1][0]
-        return Page(entries, upto, epoch, floor, newest)
-
-    def _payloads(self, connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
-        """Read the payloads of (position, id, bytes) rows that are not too long."""
-        most = self._options.max_payload_bytes
-        ids = [id for _, id, size in rows if size <= most]
-        if not ids:
-            return {}
-        return dict(connection.execute("EXECUTE pgbridge_payloads (%s)", (ids,)))
-
-    def _gap(self, channel: str, position: int, size: int) -> Gap:
-        """What stands in the place of a payload that cannot be delivered."""
-        reason = "too_large" if size > self._options.max_payload_bytes else "expired"
+    def _gap(self, channel: str, position: int, reason: str) -> Gap:
         cursor = Cursor(self._feed.epoch, position)
         return Gap(channel, reason, self._hub.reload_window(), cursor=str(cursor))
 
-    def _read_patterns(self, connection: Connection) -> None:
+    def _read_patterns(self, reader: JournalReader) -> None:
         self._patterns_due = time.monotonic() + PATTERNS_INTERVAL
-        rows = connection.execute("SELECT pattern FROM bridge.durable_channel")
-        patterns = tuple(sorted(pattern for (pattern,) in rows))
+        patterns = reader.patterns()
         known = self._feed.patterns
         if known is None or known.patterns != patterns:
             self._hub.know(Patterns(patterns))
