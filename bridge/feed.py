@@ -305,7 +305,7 @@ class Feed:
 
     def forget(self) -> None:
         """What is in memory may not be shown any more."""
-        self._recent.clear(self.position)
+        self._recent.forget()
 
     # Where a subscription stands.
 
@@ -484,7 +484,7 @@ class Feed:
 
     def _begin(self, epoch: str, floor: int, newest: int) -> None:
         self.epoch, self.floor, self.position = epoch, floor, newest
-        self._recent.clear(newest)
+        self._recent.start(newest)
 
     def _gap(self, channel: str, reason: str, window: float) -> Gap:
         return Gap(channel, reason, window, cursor=str(self.cursor))

@@ -47,13 +47,20 @@ class Recent:
         self.bytes = 0
         #: Entries up to this position are gone.
         self.begin = 0
+        #: The last entry that was added.
+        self._end = 0
 
-    def clear(self, begin: int) -> None:
-        """Forget everything; what comes next is after `begin`."""
+    def start(self, position: int) -> None:
+        """Forget everything; what comes next is after `position`."""
+        self._end = position
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was added so far."""
         self._channels.clear()
         self._order.clear()
         self.bytes = 0
-        self.begin = begin
+        self.begin = self._end
 
     def add(self, position: int, channel: str, payload: Payload | None) -> None:
         """Take the next entry.
@@ -61,6 +68,7 @@ class Recent:
         Args:
             payload: None: nobody here wanted it when it was read.
         """
+        self._end = position
         kept = self._channels.get(channel)
         if kept is None:
             kept = self._channels[channel] = _Channel()

@@ -300,7 +300,8 @@ reader_does = st.one_of(
     st.just(lambda h: h.find()),
     st.just(lambda h: h.hub.feed.forget()),
 )
-in_pause = st.builds(lambda do: lambda h: h.meanwhile.append(lambda: do(h)), clients_do)
+others_do = st.one_of(clients_do, st.just(lambda h: h.hub.feed.forget()))
+in_pause = st.builds(lambda do: lambda h: h.meanwhile.append(lambda: do(h)), others_do)
 
 
 @given(
