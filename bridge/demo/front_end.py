@@ -1,19 +1,22 @@
 """The demo's site: a form that saves rows, and the rows that were saved.
 
 It stands for the application that a team already has: Flask, psycopg2 and one
-table. Who else learns of a row, and how, is not its business.
+table. Who else learns of a row, and how, is not its business; one page asks the
+database for a cursor, so that a browser can go on from what was rendered.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from typing import Any
 
 import psycopg2
 from flask import Flask, render_template, request
 from flask.typing import ResponseReturnValue
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.extras import RealDictCursor
 from werkzeug.exceptions import BadRequest
 
@@ -26,6 +29,14 @@ MAX_NAME_CHARACTERS = 200
 
 MAX_ROWS = 20
 """What a page shows at its start."""
+
+SELECT_ROWS = """
+SELECT pk, id, name, saved_at
+FROM my_table
+WHERE id = %s
+ORDER BY pk DESC
+LIMIT %s
+"""
 
 CONNECT_TIMEOUT = 3
 """Seconds; a reader should not wait longer to hear that nothing was saved."""
@@ -46,17 +57,25 @@ def create_site() -> Flask:
         static_url_path="/static/demo",
     )
 
-    def query(statement: str, *values: object) -> list[dict[str, Any]]:
+    @contextmanager
+    def transaction(isolation: int | None = None) -> Iterator[RealDictCursor]:
         connection = psycopg2.connect(database_url, connect_timeout=CONNECT_TIMEOUT)
         with closing(connection) as conn:
+            conn.set_session(isolation_level=isolation)
             with conn, conn.cursor(cursor_factory=RealDictCursor) as cursor:
-                cursor.execute(statement, values)
-                return [_as_json(row) for row in cursor]
+                yield cursor
+
+    def query(statement: str, *values: object) -> list[dict[str, Any]]:
+        with transaction() as cursor:
+            cursor.execute(statement, values)
+            return [_as_json(row) for row in cursor]
+
+    def bridge_url() -> str:
+        return os.environ.get("DEMO_BRIDGE_URL", "http://127.0.0.1:8001")
 
     @site.get("/")
     def page() -> str:
-        bridge_url = os.environ.get("DEMO_BRIDGE_URL", "http://127.0.0.1:8001")
-        return render_template("index.html", bridge_url=bridge_url)
+        return render_template("index.html", bridge_url=bridge_url())
 
     @site.post("/save")
     def save() -> ResponseReturnValue:
@@ -76,16 +95,24 @@ def create_site() -> Flask:
 
     @site.get("/rows")
     def rows() -> ResponseReturnValue:
-        return query(
-            """
-            SELECT pk, id, name, saved_at
-            FROM my_table
-            WHERE id = %s
-            ORDER BY pk DESC
-            LIMIT %s
-            """,
-            _checked_id(request.args.get("id", type=int)),
-            MAX_ROWS,
+        id = _checked_id(request.args.get("id", type=int))
+        return query(SELECT_ROWS, id, MAX_ROWS)
+
+    @site.get("/rendered")
+    def rendered() -> str:
+        id = _checked_id(request.args.get("id", 7, type=int))
+        # One snapshot: what it does not contain comes after the cursor.
+        with transaction(ISOLATION_LEVEL_REPEATABLE_READ) as cursor:
+            cursor.execute("SELECT bridge.cursor() AS position")
+            ((position,),) = (row.values() for row in cursor)
+            cursor.execute(SELECT_ROWS, (id, MAX_ROWS))
+            found = [_as_json(row) for row in cursor]
+        return render_template(
+            "rendered.html",
+            bridge_url=bridge_url(),
+            cursor=position,
+            id=id,
+            rows=found,
         )
 
     @site.errorhandler(BadRequest)

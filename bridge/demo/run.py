@@ -1,7 +1,7 @@
 """Start the demo: a database, an ordinary site and, beside it, a bridge.
 
 Two Gunicorns, as in a real deployment: the site with a stock worker class,
-the bridge with its own. Nothing but the trigger joins them.
+the bridge with its own. Nothing but the table's triggers joins them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-import psycopg2
-
-from bridge.errors import DatabaseError, SettingsError
+from bridge.errors import SettingsError
+from bridge.postgres import schema
+from bridge.postgres.address import Address
+from bridge.postgres.session import connect, execute
 from bridge.settings import Settings
 
 __all__ = ["run"]
@@ -52,14 +53,14 @@ def run(port: int) -> int:
             print("pgbridge demo: starting an embedded PostgreSQL", flush=True)
             url, programs = stack.enter_context(_embedded())
             folders.append(programs)
-        _prepare(url)
+        _prepare(Address(url))
         site, bridge = f"http://{HOST}:{port}", f"http://{HOST}:{bridge_port}"
         environ = {
             **os.environ,
             "DATABASE_URL": url,
             "DEMO_BRIDGE_URL": bridge,
             "BRIDGE_DATABASE_URL": url,
-            "BRIDGE_PUBLIC_CHANNELS": "watchers_*",
+            "BRIDGE_PUBLIC_CHANNELS": "watchers_*,kept_*",
             "BRIDGE_ALLOWED_ORIGINS": f"{site},http://localhost:{port}",
         }
         front_end = ["gunicorn", "-c", "python:bridge.demo.front_end_conf"]
@@ -120,16 +121,18 @@ def _embedded() -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(url: str) -> None:
-    """Create the demo's table and trigger; safe to run twice."""
-    script = (files("bridge.sql") / "examples" / "talk.sql").read_text()
-    try:
-        with closing(psycopg2.connect(url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(script)
-    except psycopg2.Error as exc:
-        raise DatabaseError(f"cannot prepare the database: {exc}".strip()) from exc
+def _prepare(address: Address) -> None:
+    """Install schema bridge and the demo's table; safe to run twice.
+
+    Raises:
+        DatabaseError: PostgreSQL refuses, or has a schema bridge of others.
+    """
+    schema.install(address, None)
+    schema.durable(address, add="kept_*", remove=None)
+    examples = files("bridge.sql") / "examples"
+    with closing(connect(address)) as connection:
+        for name in ("talk.sql", "durable.sql"):
+            execute(connection, (examples / name).read_text())
 
 
 @contextmanager

@@ -18,11 +18,12 @@ import gevent
 import psycopg2
 from gevent import select, socket
 from gevent.hub import Waiter
-from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, Notify
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, Notify, encodings
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
+from bridge.postgres.quoting import quote_channel
 
 __all__ = ["Connection", "Late"]
 
@@ -96,6 +97,10 @@ class Connection:
         dsn = address.dsn(_resolver(timeout), **parameters)
         self._pg = self._open(dsn)
         encoding = self._pg.get_parameter_status("server_encoding") or "UTF8"
+        #: The server stores bytes and knows no encoding.
+        self.has_bytes = encoding == "SQL_ASCII"
+        if self.has_bytes:
+            encoding = "LATIN1"  # each byte is a character, whatever it means
         if self._pg.get_parameter_status("client_encoding") != encoding:
             # PGCLIENTENCODING or the role ask for a conversion; one character
             # that it cannot make would end the session of every listener.
@@ -119,10 +124,17 @@ class Connection:
         """The process number of the session's backend."""
         return self._pg.get_backend_pid()
 
-    @property
-    def raw(self) -> PgConnection:
-        """psycopg2's object, for quoting."""
-        return self._pg
+    def quote(self, channel: str) -> str:
+        """Quote a channel for LISTEN and UNLISTEN.
+
+        Args:
+            channel: without NUL (`bridge.channels.check_channel`).
+
+        Raises:
+            UnicodeEncodeError: the database's encoding cannot write it.
+        """
+        encoding = "utf-8" if self.has_bytes else encodings[self._pg.encoding]
+        return quote_channel(channel, encoding)
 
     def execute(
         self, query: str, arguments: Sequence[Any] = (), timeout: float | None = None
@@ -140,9 +152,15 @@ class Connection:
         """
         try:
             cursor = self._pg.cursor()
+            if self.has_bytes:
+                query = query.encode().decode("latin-1")
+                arguments = [_as_bytes(argument) for argument in arguments]
             cursor.execute(query, arguments or None)
             self._wait(timeout or self._timeout)
-            return cursor.fetchall() if cursor.description else []
+            rows: list[Any] = cursor.fetchall() if cursor.description else []
+            if self.has_bytes:
+                rows = [tuple(_as_text(value) for value in row) for row in rows]
+            return rows
         except psycopg2.Error as exc:
             raise _translated(exc) from exc
 
@@ -201,6 +219,10 @@ class Connection:
     def notifications(self) -> list[Notify]:
         """Hand over the notifications that arrived, oldest first."""
         found = list(self._pg.notifies)
+        if self.has_bytes:
+            found = [
+                Notify(n.pid, _as_text(n.channel), _as_text(n.payload)) for n in found
+            ]
         del self._pg.notifies[:]
         return found
 
@@ -246,6 +268,18 @@ class Connection:
                 deadline, extended = time.monotonic() + timeout, True
                 continue
             raise Late(f"PostgreSQL did not answer within {timeout:g} s")
+
+
+def _as_bytes(value: Any) -> Any:
+    """Write the bytes of a text's UTF-8 as characters of their own."""
+    return value.encode().decode("latin-1") if isinstance(value, str) else value
+
+
+def _as_text(value: Any) -> Any:
+    """Read what `_as_bytes` wrote; what is not UTF-8 is replaced."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("latin-1").decode(errors="replace")
 
 
 def _resolver(timeout: float) -> Any:

@@ -29,7 +29,7 @@ from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.demand import Demand
-from bridge.postgres.quoting import quote_channel
+from bridge.postgres.probe import probe
 from bridge.subscription import State
 
 __all__ = ["Control", "Listener", "ListenerOptions", "Sink"]
@@ -75,6 +75,18 @@ class ListenerOptions:
     health_timeout: float
     unlisten_delay: float
     application_name: str
+
+    def connect(self) -> Connection:
+        """Open a session.
+
+        Raises:
+            DatabaseError: it cannot be had.
+        """
+        return Connection(
+            self.address,
+            timeout=self.health_timeout,
+            application_name=self.application_name,
+        )
 
 
 Control = Mapping[str, Callable[[str], None]]
@@ -185,12 +197,18 @@ class Listener:
             self._stopping.wait(back_off.delay())
 
     def _connect(self) -> Connection:
-        options = self._options
-        connection = Connection(
-            options.address,
-            timeout=options.health_timeout,
-            application_name=options.application_name,
-        )
+        connection = self._options.connect()
+        try:
+            probe(connection, self._options.connect, self._options.health_timeout)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.has_bytes:
+            log.warning(
+                "the database's encoding is SQL_ASCII: texts are taken for UTF-8, "
+                "and what is none of it is replaced",
+                extra={"action": "sql_ascii"},
+            )
         log.info(
             "listener connected, backend %d",
             connection.pid,
@@ -253,7 +271,7 @@ class Listener:
         found = {}
         for name in names:
             try:
-                found[name] = quote_channel(connection.raw, name)
+                found[name] = connection.quote(name)
             except UnicodeEncodeError:
                 self._give_up([name])
                 reason = "the database's encoding cannot write it"

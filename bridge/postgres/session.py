@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
+from psycopg2.extensions import encodings
 
 from bridge.cursor import Cursor
 from bridge.errors import DatabaseError
@@ -85,7 +86,8 @@ def listen(address: Address, channels: Sequence[str]) -> Iterator[dict[str, Any]
     """
     with closing(connect(address)) as connection:
         for channel in channels:
-            execute(connection, f"LISTEN {quote_channel(connection, channel)}")
+            quoted = quote_channel(channel, encodings[connection.encoding])
+            execute(connection, f"LISTEN {quoted}")
         while True:
             for notify in connection.notifies:
                 yield {
