@@ -3,6 +3,7 @@
 /ws, /ws/<channel>     WebSocket (docs/protocol.md)
 /healthz               the process answers
 /readyz                it should get traffic, or why not
+/metrics               numbers for Prometheus, not for everybody
 /static/client/        the browser client
 """
 
@@ -12,13 +13,15 @@ import logging
 import os
 from importlib.resources import files
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 
 from bridge.access.policy import Request, load_policy
 from bridge.clients.handshake import UPGRADE, accept
 from bridge.clients.websocket import opener
 from bridge.errors import ClientError, RequestRefused, SettingsError, Unavailable
 from bridge.health import readiness
+from bridge.metrics import render
+from bridge.run_folder import RunFolder
 from bridge.runtime import Runtime
 from bridge.settings import Settings
 from bridge.wire import native
@@ -26,6 +29,9 @@ from bridge.wire import native
 __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
+
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+"""Headers by which a proxy says whose request it passes on."""
 
 RETRY_AFTER = 5
 """Seconds, for a client that is refused because of load."""
@@ -112,6 +118,17 @@ def create_app(settings: Settings | None = None) -> Flask:
         if runtime.websocket is None:
             report["reason"] = WORKER_CLASS_NEEDED
         return jsonify(report), 200 if ready else 503
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        remote = request.environ.get("REMOTE_ADDR", "")
+        # What a proxy passes on comes from anybody.
+        passed_on = any(name in request.headers for name in FORWARDED)
+        if passed_on or not runtime.metrics_peers.trusts(remote):
+            abort(404)
+        folder = RunFolder(runtime.settings.run_folder)
+        page, content_type = render(folder, runtime, request.headers.get("Accept", ""))
+        return Response(page, content_type=content_type)
 
     @app.after_request
     def headers(response: Response) -> Response:

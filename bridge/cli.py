@@ -14,6 +14,7 @@ from bridge import __version__
 from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
 from bridge.cursor import parse_cursor
 from bridge.errors import BridgeError, SettingsError
+from bridge.run_folder import RunFolder
 from bridge.settings import Settings, variable
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _listen(options.channels, options.after)
         if options.command == "settings":
             return _settings()
+        if options.command == "clients":
+            return _clients(options.channel)
         return _schema(options)
     except (BridgeError, ImportError) as exc:
         print(f"pgbridge: {exc}", file=sys.stderr)
@@ -109,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     durable = commands.add_parser("durable", help="which channels are kept")
     durable.add_argument("what", choices=("add", "remove", "list"))
     durable.add_argument("pattern", nargs="?", help="* stands for any characters")
+    clients = commands.add_parser(
+        "clients", help="print who is connected to this host's workers"
+    )
+    clients.add_argument("channel", nargs="?", help="only those who have this one")
     commands.add_parser("settings", help="print the effective settings")
     return parser
 
@@ -183,6 +190,14 @@ def _schema(options: argparse.Namespace) -> int:
     else:
         change = schema.install if options.command == "install" else schema.upgrade
         print(f"schema bridge, version {change(address, options.worker_role)}")
+    return 0
+
+
+def _clients(channel: str | None) -> int:
+    settings, _, _ = Settings.from_environ(os.environ)
+    for client in RunFolder(settings.run_folder).clients():
+        if channel is None or channel in client["channels"]:
+            print(json.dumps(client, ensure_ascii=False), flush=True)
     return 0
 
 

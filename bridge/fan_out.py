@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from bridge.counters import COUNTERS
 from bridge.message import Batch, ServerMessage
 from bridge.subscription import Codec, Subscription
 
@@ -98,6 +99,7 @@ class FanOut:
         """Write a batch of notifications to those who follow."""
         for codec, members in audience.groups():
             chunks = codec.encode_batch(batch)
+            _count(batch, chunks, len(members))
             for run in self.runs(members):
                 for chunk in chunks:
                     self._write_all(run, chunk, None)
@@ -112,6 +114,7 @@ class FanOut:
         """
         for codec, members in audience.groups():
             chunk = b"".join(codec.encode_batch(batch))
+            _count(batch, [chunk], len(members))
             for run in self.runs(members):
                 self._write_all(run, chunk, before)
 
@@ -157,6 +160,11 @@ class _Once:
         if self._bytes is None:
             self._bytes = self._codec.encode(self._message)
         return self._bytes
+
+
+def _count(batch: Batch, chunks: Sequence[bytes], members: int) -> None:
+    COUNTERS.deliveries += len(batch.payloads) * members
+    COUNTERS.delivered_bytes += sum(map(len, chunks)) * members
 
 
 def _write_each(

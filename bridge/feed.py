@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bridge.channels import Patterns
+from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
 from bridge.fan_out import Audience, FanOut
 from bridge.message import Batch, Gap, Interrupted, Restored
@@ -44,11 +46,13 @@ class Entry:
     Attributes:
         payload: its text; a `Gap` when it cannot be delivered; None when
             nobody here wanted it.
+        published_at: Unix seconds by the server's clock; None: not read.
     """
 
     position: int
     channel: str
     payload: Payload | None
+    published_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,7 @@ class Feed:
                 subscription.position = newest
         for channel, audience in told:
             gap = self._gap(channel, reason, window)
-            self._fan_out.each(audience, gap, self._begin_again)
+            self._fan_out.each(audience, gap, partial(self._begin_again, reason))
 
     def lost(self) -> None:
         """The journal cannot be read: nothing can arrive until `opened`."""
@@ -253,6 +257,7 @@ class Feed:
                     (entry.position, entry.payload)
                 )
         self._fan_out.begin()
+        COUNTERS.notifications["journal"] += len(entries)
         for channel, found in batches.items():
             for batch, mark in self._batches(channel, found, before):
                 if channel in self._live:
@@ -372,6 +377,7 @@ class Feed:
             return
         window = self._reload_window(1)
         gap = self._gap(subscription.channel, "expired", window)
+        COUNTERS.gaps["expired"] += 1
         subscription.reset(subscription.codec.encode(gap))
         if subscription.active:
             self._settle(subscription)
@@ -397,9 +403,10 @@ class Feed:
             self._place(subscription)
 
     def _begin_again(
-        self, subscription: Subscription, gap: Callable[[], bytes]
+        self, reason: str, subscription: Subscription, gap: Callable[[], bytes]
     ) -> None:
         if subscription.answered:
+            COUNTERS.gaps[reason] += 1
             subscription.reset(gap())
             if subscription.active:
                 self._settle(subscription)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel
+from bridge.counters import COUNTERS
 from bridge.errors import ClientError
 from bridge.fan_out import Audience, FanOut
 from bridge.feed import Feed
@@ -97,8 +98,7 @@ class Hub:
         self._undecided: dict[Subscription, None] = {}
         #: Subscriptions over all channels.
         self.subscriptions = 0
-        #: Notifications that went past the journal.
-        self.strays = 0
+        #: Durable channels that somebody published to past the journal.
         self._stray_channels: set[str] = set()
 
     @property
@@ -190,6 +190,7 @@ class Hub:
         if topic is None:
             return
         self._fan_out.begin()
+        COUNTERS.notifications["listener"] += len(batch.payloads)
         # Not live: left over from an earlier LISTEN, with a hole behind it.
         if topic.state is State.LIVE:
             self._fan_out.publish(topic.plain, batch)
@@ -261,7 +262,7 @@ class Hub:
                         fits = subscription.outlet.idle
                         for chunk in chunks if fits else [gap]:
                             subscription.outlet.write(chunk)
-        self.strays += len(batch.payloads)
+        COUNTERS.strays += len(batch.payloads)
         if batch.channel not in self._stray_channels:
             self._stray_channels.add(batch.channel)
             log.warning(

@@ -25,6 +25,7 @@ from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
 from bridge.conversation import Service
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
+from bridge.lag import LagWatch
 from bridge.limits import Addresses, Rate
 from bridge.postgres.address import Address
 from bridge.postgres.journal import Journal, JournalOptions
@@ -34,7 +35,14 @@ from bridge.postgres.sequencer import Sequencer
 from bridge.settings import Settings
 from bridge.subscription import State
 
-__all__ = ["SPARE_CONNECTIONS", "Runtime", "drain_all", "start_all", "stop_all"]
+__all__ = [
+    "SPARE_CONNECTIONS",
+    "Runtime",
+    "created",
+    "drain_all",
+    "start_all",
+    "stop_all",
+]
 
 SESSIONS_PER_HOST = 4
 """Sessions that listen, over the workers of a host: each one that listens
@@ -74,6 +82,7 @@ class Runtime:
             frozenset(settings.allowed_origins), frozenset(settings.allowed_hosts)
         )
         self.proxies = Proxies(settings.trusted_proxies)
+        self.metrics_peers = Proxies(settings.metrics_peers)
         self.gatekeeper = Gatekeeper(
             public=Patterns(settings.public_channels),
             policy=policy,
@@ -90,6 +99,8 @@ class Runtime:
         self.sequencer: Sequencer | None = None
         self.connections: Connections | None = None
         self.websocket: WebSocketOptions | None = None
+        self.hub: Hub | None = None
+        self.lag = LagWatch()
         self.draining = False
         _created.add(self)
 
@@ -103,7 +114,7 @@ class Runtime:
         if self.pool is not None:
             return
         settings = self.settings
-        hub = Hub(
+        self.hub = hub = Hub(
             want=self._want,
             unwant=self._unwant,
             fan_out=FanOut(
@@ -170,6 +181,7 @@ class Runtime:
         self.pool.start()
         self.journal.start()
         self.sequencer.start()
+        self.lag.start()
         self.connections.start()
 
     def drain(self, hurry: bool = False) -> None:
@@ -189,6 +201,7 @@ class Runtime:
         self.draining = True
         if self.connections is not None:
             self.connections.stop()
+        self.lag.stop()
         parts = (self.sequencer, self.journal)
         for part in parts:
             if part is not None:
@@ -219,6 +232,11 @@ class Runtime:
 def listeners(settings: Settings, workers: int) -> int:
     """Return how many sessions of a worker may listen."""
     return settings.max_listeners or max(1, SESSIONS_PER_HOST // workers)
+
+
+def created() -> list[Runtime]:
+    """Return every runtime of this process."""
+    return list(_created)
 
 
 def start_all(*, workers: int, worker_connections: int) -> None:

@@ -236,6 +236,20 @@ class Settings:
         says="Between two heartbeats to a client; below the idle time-outs of "
         "proxies, which are often 30 or 60 s.",
     )
+    metrics_peers: tuple[str, ...] = _setting(
+        parse.proxies,
+        ("127.0.0.0/8", "::1/128", "unix"),
+        shown="127.0.0.0/8,::1/128,unix",
+        says="Networks, and `unix` for the Unix socket, that may read /metrics; what a "
+        "proxy passes on may not.",
+    )
+    run_folder: str | None = _setting(
+        str,
+        None,
+        shown="pgbridge-UID in /tmp",
+        says="Where workers leave their numbers, and answer `pgbridge clients`; "
+        "closed to other users.",
+    )
     drain_window: float = _setting(
         parse.seconds(0, 3600),
         20.0,

@@ -27,6 +27,7 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
+from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
 from bridge.errors import ClientError
 from bridge.message import (
@@ -160,6 +161,8 @@ class Subscription:
         """The source is away; `notice` is the encoded `Interrupted`."""
         if self.state is not State.AWAY:
             self.state = State.AWAY
+            reason = "journal_lost" if self.durable else "listener_lost"
+            COUNTERS.interruptions[reason] += 1
             self.outlet.write(notice)
 
     def confirm(self, id: Id | None, cursor: str | None = None) -> None:
@@ -180,6 +183,7 @@ class Subscription:
         if self.fall_behind is not None:
             self.fall_behind(self, int(mark))
             return b""
+        COUNTERS.gaps["slow"] += 1
         return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, mark))
 
     def end(self) -> None:
@@ -203,8 +207,10 @@ class Subscription:
             # Nothing of a plain channel is kept, so nothing is ever resumed.
             self.confirm(self._id)
             if self.resume and self.active:
+                COUNTERS.gaps["not_kept"] += 1
                 self._tell(Gap(self.channel, "not_kept", reload_window()))
         elif self.state is State.AWAY:
+            COUNTERS.gaps["listener_lost"] += 1
             self.outlet.write(gap())
         self.state = State.LIVE
 
@@ -223,6 +229,7 @@ class Subscription:
         resumed = self.cursor is not None and gap is None
         self._tell(Subscribed(self.channel, True, resumed, self._id, str(newest)))
         if gap is not None and self.active:
+            COUNTERS.gaps[gap.reason] += 1
             self._tell(gap)
 
     def restored(self, notice: Callable[[], bytes]) -> None:

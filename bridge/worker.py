@@ -25,6 +25,8 @@ from bridge.balance import Table
 from bridge.clients.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
 from bridge.clients.websocket import CLOSE_TIMEOUT
 from bridge.errors import SettingsError
+from bridge.reporter import Reporter
+from bridge.run_folder import RunFolder
 from bridge.settings import Settings
 
 __all__ = ["BridgeWorker"]
@@ -68,6 +70,7 @@ class BridgeWorker(GeventWebSocketWorker):
         # What is beyond the limit is used to refuse, see `BridgeServer`.
         self.worker_connections = self.cfg.worker_connections + SPARE_SLOTS
         self._servers: list[BridgeServer] = []
+        self._reporters: list[Reporter] = []
         self._draining = False
         # This runs in the master, before the fork: the memory is shared.
         if BridgeWorker._table is None:
@@ -124,6 +127,10 @@ class BridgeWorker(GeventWebSocketWorker):
         runtime.start_all(
             workers=self.cfg.workers, worker_connections=self.cfg.worker_connections
         )
+        for one in runtime.created():
+            reporter = Reporter(one, RunFolder(one.settings.run_folder))
+            reporter.start()
+            self._reporters.append(reporter)
 
     def notify(self) -> None:
         """Give a sign of life, to the master and to the other workers."""
@@ -137,6 +144,8 @@ class BridgeWorker(GeventWebSocketWorker):
             super().run()
         finally:
             runtime.stop_all()
+            for reporter in self._reporters:
+                reporter.stop()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: drain first; the stock worker would just cut everybody off."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from bridge.hooks.server import child_exit as child_exit
 from bridge.hooks.server import on_starting as on_starting
 from bridge.hooks.server import when_ready as when_ready
 from bridge.hooks.server import worker_abort as worker_abort

@@ -2,7 +2,8 @@
 
 `bridge.hooks.gunicorn_conf` takes them all; in a configuration of your own:
 
-    from bridge.hooks.server import on_starting, when_ready, worker_abort
+    from bridge.hooks.server import child_exit, on_starting, when_ready
+    from bridge.hooks.server import worker_abort
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 from gevent.util import format_run_info
 
 from bridge.errors import SettingsError
+from bridge.metrics import totals
+from bridge.run_folder import RunFolder
 from bridge.runtime import JOURNAL_SESSIONS, listeners
 from bridge.settings import Settings
 
-__all__ = ["on_starting", "when_ready", "worker_abort"]
+__all__ = ["child_exit", "on_starting", "when_ready", "worker_abort"]
 
 
 def on_starting(server: Any) -> None:
@@ -51,6 +54,14 @@ def when_ready(server: Any) -> None:
             "pgbridge: clients on the Unix socket have no address; with a proxy in "
             "front set BRIDGE_TRUSTED_PROXIES=unix"
         )
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker has ended: what it has counted goes on counting."""
+    settings, _, _ = Settings.from_environ(os.environ)
+    folder = RunFolder(settings.run_folder)
+    last = folder.read(os.getpid()).get(str(worker.pid), {})
+    folder.end(os.getpid(), worker.pid, totals(last))
 
 
 def worker_abort(worker: Any) -> None:

@@ -126,7 +126,7 @@ class Proxies:
             forwarded_proto: the X-Forwarded-Proto header.
             tls: this server itself ended TLS.
         """
-        if not self._trusts(remote):
+        if not self.trusts(remote):
             return Peer(remote, "https" if tls else None)
         address = remote
         # The right-most entry that no proxy of ours wrote about itself: what
@@ -135,12 +135,13 @@ class Proxies:
             if not _is_address(entry.strip()):
                 break
             address = entry.strip()
-            if not self._trusts(address):
+            if not self.trusts(address):
                 break
         scheme = (forwarded_proto or "").strip().lower()
         return Peer(address, scheme if scheme in ("http", "https") else None)
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Tell whether an address is one of theirs; "" is the Unix socket."""
         if not address:
             return self._unix
         if not _is_address(address):

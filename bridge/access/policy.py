@@ -19,6 +19,7 @@ import gevent
 from gevent.threadpool import ThreadPool
 
 from bridge.channels import Patterns
+from bridge.counters import COUNTERS
 from bridge.errors import ClientError, TokenInvalid, Unavailable
 from bridge.identity import Identity
 
@@ -194,6 +195,7 @@ class Gatekeeper:
     ) -> T:
         """Run `call` where it may block, for at most the timeout."""
         if self._open >= self._max_checks:
+            COUNTERS.refused_checks += 1
             raise Unavailable("too many access checks", retry_delay=RETRY_DELAY)
         self._open += 1
         try:
@@ -220,6 +222,7 @@ class Gatekeeper:
             )
         finally:
             self._open -= 1
+        COUNTERS.refused_checks += 1
         raise Unavailable("access cannot be checked now", retry_delay=RETRY_DELAY)
 
     def _in_thread(self, call: Callable[[], T]) -> T:

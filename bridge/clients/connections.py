@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import gevent
 
+from bridge.counters import COUNTERS
 from bridge.errors import CloseCode
 
 __all__ = ["Connection", "Connections"]
@@ -41,6 +42,13 @@ class Connection(Protocol):
     def abandon(self) -> None:
         """Close the socket at once."""
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait for the client."""
+
+    def describe(self) -> dict[str, object]:
+        """Who it is, for the operator."""
+
 
 class Connections:
     """The open connections of one worker.
@@ -67,14 +75,19 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """Take a new connection in."""
+        COUNTERS.opened += 1
         slot = random.randrange(_SLOTS)
         self._slots[slot].add(connection)
         self._slot_of[connection] = slot
 
     def remove(self, connection: Connection) -> None:
         """A connection has ended."""
+        COUNTERS.closed += 1
         slot = self._slot_of.pop(connection)
         self._slots[slot].discard(connection)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._slot_of))
 
     def start(self) -> None:
         """Start the heartbeats."""

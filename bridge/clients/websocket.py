@@ -249,6 +249,22 @@ class WebSocketConnection:
         # A message for JavaScript, which cannot see pings, and one of those.
         self._outlet.write(self._conversation.heartbeat() + _PING)
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait for the client."""
+        return self._outlet.backlog_bytes
+
+    def describe(self) -> dict[str, object]:
+        """Who it is, for the operator."""
+        identity = self._conversation.identity
+        return {
+            "address": self._address,
+            "subject": None if identity is None else identity.subject,
+            "seconds": round(time.monotonic() - self._opened_at, 1),
+            "backlog_bytes": self.backlog_bytes,
+            "channels": self._conversation.channels,
+        }
+
     def dismiss(self, code: CloseCode, reason: str, reconnect_delay: float) -> None:
         """Say `Bye`, then close."""
         self._conversation.bye(reason, reconnect_delay)

@@ -20,6 +20,7 @@ import gevent
 from gevent.event import Event
 
 from bridge.channels import Patterns
+from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
 from bridge.errors import DatabaseError
 from bridge.hub import Hub
@@ -240,6 +241,10 @@ class Journal:
             for entries in reader.entries(tail.rows, self._hub.wants):
                 self.moved_at = time.monotonic()
                 feed.advance(entries, entries[-1].position, self._hub.publish_kept)
+                now = time.time()
+                for entry in entries:
+                    if entry.published_at is not None:
+                        COUNTERS.latency.observe(max(0.0, now - entry.published_at))
             if len(tail.rows) == TAIL_ENTRIES:
                 self._hinted = True
 
@@ -278,6 +283,7 @@ class Journal:
         self._on_schema(False)
 
     def _lost(self, reason: str) -> None:
+        COUNTERS.reconnects["journal"] += 1
         # Constant repetitions of one reason would bury everything else.
         level = logging.WARNING if reason != self._problem else logging.DEBUG
         self._problem = reason

@@ -50,7 +50,8 @@ LEFT JOIN LATERAL (
     LIMIT $4
 ) AS j ON true;
 PREPARE pgbridge_payloads (bigint[]) AS
-SELECT id, payload FROM bridge.outbox WHERE id = ANY ($1);
+SELECT id, payload, extract(epoch FROM at)::float8 FROM bridge.outbox
+WHERE id = ANY ($1);
 """
 
 
@@ -82,6 +83,10 @@ class Tail:
     floor: int
     newest: int
     rows: Sequence[Row]
+
+
+Payloads = dict[int, tuple[str, float]]
+"""Payload and Unix seconds of its publishing, by the outbox's id."""
 
 
 class JournalReader:
@@ -150,7 +155,7 @@ class JournalReader:
         complete = len(rows) == len(tail.rows) < MAX_PAGE_ENTRIES
         payloads = self._payloads(rows)
         return Page(
-            [(row.position, self._payload(row, payloads)) for row in rows],
+            [(row.position, self._payload(row, payloads)[0]) for row in rows],
             need.upto if complete else rows[-1].position,
             tail.epoch,
             tail.floor,
@@ -178,25 +183,24 @@ class JournalReader:
         chosen = {row.id for row in rows if wanted(row.channel)}
         payloads = self._payloads([row for row in rows if row.id in chosen])
         return [
-            Entry(
-                row.position,
-                row.channel,
-                self._payload(row, payloads) if row.id in chosen else None,
-            )
+            Entry(row.position, row.channel, *self._payload(row, payloads))
+            if row.id in chosen
+            else Entry(row.position, row.channel, None)
             for row in rows
         ]
 
-    def _payloads(self, rows: Sequence[Row]) -> dict[int, str]:
+    def _payloads(self, rows: Sequence[Row]) -> Payloads:
         ids = [row.id for row in rows if row.bytes <= self._max_payload_bytes]
         if not ids:
             return {}
         query = "EXECUTE pgbridge_payloads (%s)"
-        return dict(self._connection.execute(query, (ids,)))
+        rows = self._connection.execute(query, (ids,))
+        return {id: (payload, at) for id, payload, at in rows}
 
-    def _payload(self, row: Row, payloads: dict[int, str]) -> Payload:
-        payload = payloads.get(row.id)
-        if payload is not None:
-            return payload
+    def _payload(self, row: Row, payloads: Payloads) -> tuple[Payload, float | None]:
+        found = payloads.get(row.id)
+        if found is not None:
+            return found
         too_large = row.bytes > self._max_payload_bytes
         reason = "too_large" if too_large else "expired"  # purged
-        return self._gap(row.channel, row.position, reason)
+        return self._gap(row.channel, row.position, reason), None

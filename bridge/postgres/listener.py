@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
 from psycopg2.extensions import Notify
 
+from bridge.counters import COUNTERS
 from bridge.errors import BadChannel, ClientError, DatabaseError
 from bridge.message import Batch
 from bridge.postgres.address import Address
@@ -119,6 +120,8 @@ class Listener:
         self.state = State.PENDING
         #: Unix seconds of the last change of state.
         self._changed_at = time.time()
+        #: How full the cluster's queue of notifications was, 0 to 1.
+        self.queue_usage = 0.0
         #: The reason of the last loss, for the log.
         self._problem = ""
         #: Unix seconds: everything committed before then has arrived.
@@ -302,13 +305,15 @@ class Listener:
 
     def _check(self, connection: Connection) -> None:
         # Asking also heals: a queue that was full only shrinks when asked.
-        self._round_trip(connection, "SELECT pg_catalog.pg_notification_queue_usage()")
+        query = "SELECT pg_catalog.pg_notification_queue_usage()"
+        [(self.queue_usage,)] = self._round_trip(connection, query)
 
-    def _round_trip(self, connection: Connection, query: str) -> None:
+    def _round_trip(self, connection: Connection, query: str) -> list[Any]:
         began = time.time()
-        connection.execute(query)
+        rows = connection.execute(query)
         # Notifications that came with the answer count as arrived.
         self._complete_until = began - CLOCK_MARGIN
+        return rows
 
     def _set_state(self, state: State, problem: str) -> None:
         if state is not self.state:
@@ -316,6 +321,7 @@ class Listener:
         self.state, self._problem = state, problem
 
     def _lost(self, reason: str) -> None:
+        COUNTERS.reconnects["listener"] += 1
         # Constant repetitions of one reason would bury everything else.
         level = logging.WARNING if reason != self._problem else logging.DEBUG
         self._set_state(State.AWAY, reason)

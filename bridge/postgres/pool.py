@@ -61,6 +61,26 @@ class Pool:
             listener.state is not State.AWAY for listener in self._listeners
         )
 
+    @property
+    def queue_usage(self) -> float:
+        """How full the cluster's queue of notifications is, 0 to 1."""
+        return max(listener.queue_usage for listener in self._listeners)
+
+    @property
+    def away(self) -> int:
+        """How many listeners have lost their session."""
+        return sum(one.state is State.AWAY for one in self._listeners)
+
+    @property
+    def listeners(self) -> int:
+        """How many sessions listen, or should."""
+        return len(self._listeners)
+
+    @property
+    def channels(self) -> int:
+        """How many channels are listened to, or should be."""
+        return len(self._owners)
+
     def describe(self) -> list[dict[str, object]]:
         """Each listener's state, for /readyz."""
         return [listener.describe() for listener in self._listeners]

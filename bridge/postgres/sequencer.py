@@ -27,6 +27,7 @@ from contextlib import closing
 import gevent
 from gevent.event import Event
 
+from bridge.counters import COUNTERS
 from bridge.errors import DatabaseError
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
@@ -287,6 +288,7 @@ class Sequencer:
         )
 
     def _lost(self, reason: str) -> None:
+        COUNTERS.reconnects["sequencer"] += 1
         # Constant repetitions of one reason would bury everything else.
         level = logging.WARNING if reason != self._problem else logging.DEBUG
         self._problem = reason

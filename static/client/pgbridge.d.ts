@@ -89,9 +89,10 @@ export interface ByeMessage {
   reload_window?: number
 }
 
-/** You have everything up to `cursor` on every durable channel that is live. */
+/** A sign of life. */
 export interface HeartbeatMessage {
   type: "heartbeat"
+  /** You have everything up to here on all your durable channels. */
   cursor?: string
 }
 
@@ -157,7 +158,10 @@ export interface Callbacks {
   onError?: (error: ErrorMessage) => void
   /** The server took the subscription away: it is over. */
   onUnsubscribed?: (message: UnsubscribedMessage) => void
-  /** Start after this position; ignored where the page has the channel already. */
+  /**
+   * Durable channels: start after this position, that of a page rendered on the
+   * server for example; ignored where the page has the channel already.
+   */
   cursor?: string
 }
 
@@ -174,8 +178,8 @@ export interface Bridge {
    * `data` is the payload: parsed when it is a JSON object or array, else its
    * text. The cursor moves on after all handlers of the channel returned. A
    * handler that throws leaves it where it was, so that its notification comes
-   * again after a lost connection, unless a later one was handled meanwhile. An
-   * async handler counts as returned at its first `await`.
+   * again after a lost connection, unless a later one was handled or a heartbeat
+   * came meanwhile. An async handler counts as returned at its first `await`.
    */
   subscribe<Data = any>(
     channel: string,

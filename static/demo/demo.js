@@ -3,7 +3,8 @@
  *
  * What a page with pgbridge has to do is in `watch` and `load`: show what arrives, load
  * the state when the subscription is in force and again after a gap, and skip what is
- * there already. The rest is looks.
+ * there already. With a durable channel it is the same code: there is no gap, since what
+ * was missed arrives. The rest is looks.
  *
  * @import { Bridge, Message, State, StateDetail } from "../client/pgbridge.d.ts"
  * @typedef {{ pk?: number, name?: unknown, saved_at?: string }} Row
@@ -25,19 +26,23 @@ let bridge = /** @type {Bridge | undefined} */ (undefined)
 let connection = /** @type {State | "unreachable"} */ ("connecting")
 let nextTryAt = 0 // Date.now()
 let lostAt = 0 // Date.now(), or 0 while connected
+let offline = false // the visitor has pulled the plug
 let watched = newWatch(7)
 
 /** What the admin watches, and what it knows of it. */
 function newWatch(/** @type {number} */ id) {
   return {
     id,
-    channel: `watchers_${id}`,
+    channel: `${page.durable.checked ? "kept" : "watchers"}_${id}`,
     isSubscribed: false, // the server has said `subscribed` on this connection
     refused: false,
     away: false, // PostgreSQL is, says the server
     loaded: false,
     seen: /** @type {Set<unknown>} */ (new Set()), // keys of the rows in the feed
     gapNotice: /** @type {Notice | undefined} */ (undefined), // until it is loaded
+    backNotice: /** @type {Notice | undefined} */ (undefined), // of the last return
+    backAt: 0, // Date.now() when it was resumed: what was saved before is replay
+    replayed: 0, // rows since then
     leave() {},
   }
 }
@@ -48,16 +53,17 @@ function watch(/** @type {number} */ id) {
   watched.leave()
   const own = (watched = newWatch(id))
   page.feed.replaceChildren()
-  page.channel.textContent = own.channel
+  showChannel()
   page.count.textContent = "0"
   page.latency.textContent = "–"
   showStatus()
   if (!bridge) return void load(own)
 
   const subscription = bridge.subscribe(own.channel, (row) => arrived(own, row), {
-    onSubscribed() {
+    onSubscribed({ resumed }) {
       become({ isSubscribed: true, refused: false, away: false })
       if (!own.loaded) load(own) // later, a gap says when it is to be loaded again
+      if (resumed) expectReplay(own, own.backNotice)
     },
     onGap: () => load(own),
     onInterrupted() {
@@ -66,7 +72,7 @@ function watch(/** @type {number} */ id) {
     },
     onRestored() {
       become({ away: false })
-      addNotice("good", "PostgreSQL is back, and nothing is missing")
+      expectReplay(own, addNotice("good", "PostgreSQL is back"))
     },
     onError({ message }) {
       become({ refused: true })
@@ -86,11 +92,26 @@ function arrived(/** @type {typeof watched} */ own, /** @type {Row | string} */ 
   const { pk, saved_at = "" } = Object(row)
   if (own.seen.has(pk)) return // the state that was loaded had it
   if (pk !== undefined) own.seen.add(pk)
+  const savedAt = Date.parse(saved_at) || Date.now() - 1000 // without a row: a guess
+  if (savedAt < own.backAt) {
+    own.replayed += 1
+    page.feed.prepend(newRow(row, "replayed"))
+    own.backNotice?.say(`${amount(own.replayed, "missed event")} replayed, nothing lost`)
+    return trim(page.feed)
+  }
   const latency = Date.now() - Date.parse(saved_at)
   page.feed.prepend(newRow(row, "live", latency))
   page.count.textContent = Number(page.count.textContent) + 1
   if (latency >= 0) page.latency.textContent = `${latency} ms`
   trim(page.feed)
+}
+
+/** Say that nothing is missing, and then how much of it comes now. */
+function expectReplay(
+  /** @type {typeof watched} */ own, /** @type {Notice | undefined} */ notice,
+) {
+  Object.assign(own, { backNotice: notice, backAt: Date.now(), replayed: 0 })
+  notice?.say("nothing was missed")
 }
 
 /** Load the rows and add those that are not there; try until it succeeds. */
@@ -114,7 +135,8 @@ async function load(/** @type {typeof watched} */ own) {
   const added = missed.map((/** @type {Row} */ row) => newRow(row, "loaded"))
   if (notice) notice.element.after(...added)
   else page.feed.append(...added)
-  notice?.say(`${what}, ${amount(added.length)}`)
+  const rowsAdded = `${amount(added.length, "row")} added`
+  notice?.say(`${what}, ${added.length ? rowsAdded : "nothing was missing"}`)
   page.log.ariaBusy = "false"
   trim(page.feed)
 }
@@ -134,14 +156,14 @@ function onState(/** @type {State} */ state, /** @type {StateDetail} */ detail) 
   if (state !== "open") become({ isSubscribed: false, away: false })
   if (state === "waiting") {
     nextTryAt = Date.now() + 1000 * (detail.delay ?? 0)
-    lost("The connection to the bridge is lost")
+    lost(offline ? "You are offline" : "The connection to the bridge is lost")
   }
   if (state === "closed") {
     addNotice("bad", `The bridge closed for good: ${detail.reason} (${detail.code})`)
   }
   if (state === "open" && lostAt) {
     const seconds = ((Date.now() - lostAt) / 1000).toFixed(1)
-    addNotice("good", `Connected to the bridge again, after ${seconds} s`)
+    watched.backNotice = addNotice("good", `Back after ${seconds} s`)
     lostAt = 0
   }
   showStatus()
@@ -149,22 +171,48 @@ function onState(/** @type {State} */ state, /** @type {StateDetail} */ detail) 
 
 /** Say once that the connection is gone, however many tries fail. */
 function lost(/** @type {string} */ text) {
-  if (!lostAt) addNotice("bad", text).say("trying until it is back")
+  const next = offline ? "save something, then go online" : "trying until it is back"
+  if (!lostAt) addNotice("bad", text).say(next)
   lostAt ||= Date.now()
 }
 
-/** A WebSocket that shows what goes through it. */
+/** A WebSocket that shows what goes through it, and has a plug to pull. */
 class Wiretap extends WebSocket {
+  /** @type {Wiretap | undefined} the one opened last */
+  static last
+
   /** @param {string | URL} url @param {string | string[]} [protocols] */
   constructor(url, protocols) {
+    if (offline) return /** @type {any} */ (new NoNetwork())
     super(url, protocols)
     this.addEventListener("message", (event) => showOnWire("received", event.data))
+    Wiretap.last = this
   }
 
   send(/** @type {any} */ text) {
     showOnWire("sent", text)
     super.send(text)
   }
+}
+
+/** The WebSocket of a machine without a network. */
+class NoNetwork {
+  onclose = /** @type {((event: { code: number, reason: string }) => void)?} */ (null)
+
+  constructor() {
+    queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" }))
+  }
+
+  close() {}
+}
+
+/** Pull the plug, or put it in again. The client sees what a lost network is. */
+function switchNetwork() {
+  offline = !offline
+  page.offline.textContent = offline ? "Go online" : "Go offline"
+  if (offline) Wiretap.last?.dispatchEvent(new CloseEvent("close", { code: 1006 }))
+  else dispatchEvent(new Event("online")) // so that it does not wait any longer
+  showStatus()
 }
 
 /** Import the client from the bridge, and again until the bridge is there. */
@@ -231,8 +279,10 @@ function showForm() {
   page["code-name"].textContent = JSON.stringify(page.name.value)
   const insert = `INSERT INTO my_table (id, name) VALUES (${id}, 'from psql')`
   page["try-psql"].textContent = `psql "$DATABASE_URL" -c "${insert}"`
+  const channel = page.durable.checked ? `--durable kept_${id}` : `watchers_${id}`
   page["try-publish"].textContent =
-    `pgbridge publish watchers_${id} '{"id": ${id}, "name": "from the shell"}'`
+    `pgbridge publish ${channel} '{"id": ${id}, "name": "from the shell"}'`
+  page.rendered.href = `rendered?id=${id}&wait=10`
 }
 
 // --- Looks ---
@@ -287,12 +337,29 @@ function showStatus() {
   page.badge.dataset.state = kind
   if (page.state.textContent !== text) page.state.textContent = text
   const seconds = Math.max(Math.ceil((nextTryAt - Date.now()) / 1000), 0)
-  page.countdown.textContent = connection === "waiting" ? `in ${seconds} s` : ""
-  page["node-bridge"].dataset.down = !["open", "connecting"].includes(connection)
+  const isWaiting = connection === "waiting" && !offline
+  page.countdown.textContent = isWaiting ? `in ${seconds} s` : ""
+  page["node-bridge"].dataset.down =
+    !offline && !["open", "connecting"].includes(connection)
   page["node-postgresql"].dataset.down = watched.away
+  page["flow-socket"].dataset.down = offline
+  page.offline.disabled = !bridge || connection === "closed"
+  page.empty.textContent = watched.loaded
+    ? "Nothing was saved for this watcher yet." : "The rows come with the connection."
+}
+
+/** Say what the switch means, here and wherever the channel is named. */
+function showChannel() {
+  const { checked } = page.durable
+  page.channel.textContent = watched.channel
+  page.promise.textContent = checked
+    ? "Kept in the database: what you miss is replayed."
+    : "Nothing is kept: what you miss is loaded again."
+  page["flow-notify"].querySelector("small").textContent = checked ? "journal" : "NOTIFY"
 }
 
 function summary() {
+  if (offline) return ["offline", "Offline"]
   if (connection === "connecting") return ["connecting", "Connecting"]
   if (connection === "waiting") return ["waiting", "Trying again"]
   if (connection === "unreachable") return ["closed", "Bridge not reachable"]
@@ -320,9 +387,8 @@ function pulse(/** @type {string} */ link, /** @type {number} */ delay) {
   page[link].querySelector("i").animate(way, { duration: 500, delay, easing: "ease" })
 }
 
-function amount(/** @type {number} */ rows) {
-  if (rows === 0) return "nothing was missing"
-  return rows === 1 ? "1 row added" : `${rows} rows added`
+function amount(/** @type {number} */ count, /** @type {string} */ noun) {
+  return count === 1 ? `1 ${noun}` : `${count} ${noun}s`
 }
 
 function clock(/** @type {string | number} */ moment) {
@@ -342,8 +408,18 @@ async function copy(/** @type {Event} */ event) {
 }
 
 function openWindow() {
-  const address = `?id=${watched.id}&view=admin`
+  const address = `?id=${watched.id}&view=admin&durable=${Number(page.durable.checked)}`
   window.open(address, "_blank", "popup,width=560,height=720")
+}
+
+/** Watch what the controls say; the address says it, too, for a reload. */
+function change() {
+  const id = page.watcher.checkValidity() ? page.watcher.valueAsNumber : watched.id
+  parameters.set("id", String(id))
+  parameters.set("durable", page.durable.checked ? "1" : "0")
+  history.replaceState(null, "", `?${parameters}`)
+  showForm()
+  watch(id)
 }
 
 // --- Start ---
@@ -351,12 +427,15 @@ function openWindow() {
 document.body.dataset.view = parameters.get("view") ?? ""
 page.watcher.value = parameters.get("id") ?? "7"
 if (!page.watcher.checkValidity()) page.watcher.value = "7"
+page.durable.checked = parameters.get("durable") === "1"
 page.name.value = SAMPLES[0]
 page.form.addEventListener("submit", save)
 page.form.addEventListener("input", showForm)
 page.watcher.addEventListener("change", () => {
-  if (page.watcher.checkValidity()) watch(page.watcher.valueAsNumber)
+  if (page.watcher.checkValidity()) change()
 })
+page.durable.addEventListener("change", change)
+page.offline.addEventListener("click", switchNetwork)
 page.window.addEventListener("click", openWindow)
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", copy)
@@ -364,4 +443,5 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 setInterval(showStatus, 250) // the countdown
 watched = newWatch(page.watcher.valueAsNumber)
 showForm()
+showChannel()
 connectToBridge()

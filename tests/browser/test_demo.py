@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.resources import files
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
 from support.waiting import free_port, wait_until
 
 
@@ -53,6 +56,12 @@ class Demo:
             connection.autocommit = True
             connection.cursor().execute(statement, arguments)
 
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        with closing(psycopg2.connect(self.database_url)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return cursor.fetchall()
+
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
@@ -79,6 +88,62 @@ def page(context: BrowserContext, demo: Demo) -> Iterator[Page]:
     expect(page.locator("#state")).to_have_text(re.compile("live", re.I))
     yield page
     assert problems == []
+
+
+@pytest.fixture
+def fetched(page: Page) -> list[str]:
+    """The paths that the page asks for from here on."""
+    paths: list[str] = []
+    page.on("request", lambda request: paths.append(urlsplit(request.url).path))
+    return paths
+
+
+def watch(page: Page, demo: Demo, query: str) -> None:
+    page.goto(f"{demo.url}?{query}")
+    expect(page.locator("#state")).to_have_text("Live")
+    page.get_by_text("The wire").click()
+
+
+def save(page: Page, *names: str) -> None:
+    for name in names:
+        page.get_by_label("Name or message").fill(name)
+        with page.expect_response("**/save") as response:
+            page.get_by_role("button", name="Save").click()
+        assert response.value.status == 201
+
+
+def miss(page: Page, *names: str) -> None:
+    """Save rows while the page is offline, and go online again."""
+    page.get_by_role("button", name="Go offline").click()
+    expect(page.locator("#state")).to_have_text("Offline")
+    save(page, *names)
+    page.get_by_role("button", name="Go online").click()
+    expect(page.locator("#state")).to_have_text("Live")
+
+
+def rows(page: Page) -> list[tuple[str, str]]:
+    """Origin and name of the rows that are shown, newest first."""
+    shown = page.locator("#feed .row")
+    return [
+        (row.locator(".origin").inner_text(), row.locator(".name").inner_text())
+        for row in shown.all()
+    ]
+
+
+def notices(page: Page) -> list[str]:
+    """What is said between the rows, newest first, without how long it took."""
+    texts = page.locator("#feed .notice .name").all_inner_texts()
+    return [re.sub(r" (after|since) [\d.:]+( s)?", "", text) for text in texts]
+
+
+def received(page: Page) -> list[str]:
+    """The types of the messages that the page received, newest first.
+
+    Heartbeats are left out: they come at any time.
+    """
+    texts = page.locator("#wire .received code").all_inner_texts()
+    types = [json.loads(text)["type"] for text in texts]
+    return [type for type in types if type != "heartbeat"]
 
 
 def test_saved_model_appears_in_every_admin_window(
@@ -113,6 +178,185 @@ def test_lost_listener_is_shown_and_the_state_loaded_again(
 
     expect(page.locator("#feed")).to_contain_text(re.compile("missing", re.I))
     expect(page.locator("#state")).to_have_text(re.compile("live", re.I))
+
+
+def test_durable_channel_replays_what_was_missed(
+    page: Page, demo: Demo, fetched: list[str]
+) -> None:
+    watch(page, demo, "id=20&durable=1")
+    save(page, "before")
+    expect(page.locator("#feed .live")).to_have_count(1)
+    fetched.clear()
+
+    miss(page, "one", "two", "three")
+    expect(page.locator("#feed .replayed")).to_have_count(3)
+    save(page, "after")
+    expect(page.locator("#feed .live")).to_have_count(2)
+
+    assert rows(page) == [
+        ("live", "after"),
+        ("replayed", "three"),
+        ("replayed", "two"),
+        ("replayed", "one"),
+        ("live", "before"),
+    ]
+    assert notices(page) == [
+        "Back: 3 missed events replayed, nothing lost",
+        "You are offline: save something, then go online",
+    ]
+    assert received(page) == [
+        *["notification"] * 4,
+        "subscribed",
+        "welcome",
+        "notification",
+        "subscribed",
+        "welcome",
+    ]
+    assert set(fetched) <= {"/save", "/ws"}
+
+
+def test_durable_channel_says_that_nothing_was_missed(page: Page, demo: Demo) -> None:
+    watch(page, demo, "id=21&durable=1")
+
+    miss(page)
+
+    expect(page.locator("#feed .notice.good")).to_contain_text("nothing was missed")
+    assert "gap" not in received(page)
+
+
+def test_plain_channel_tells_a_gap_and_the_state_is_loaded_again(
+    page: Page, demo: Demo
+) -> None:
+    watch(page, demo, "id=22")
+    save(page, "before")
+    expect(page.locator("#feed .live")).to_have_count(1)
+
+    miss(page, "one", "two", "three")
+    expect(page.locator("#feed .loaded")).to_have_count(3)
+
+    assert rows(page) == [
+        ("loaded", "three"),
+        ("loaded", "two"),
+        ("loaded", "one"),
+        ("live", "before"),
+    ]
+    assert notices(page) == [
+        "Something may be missing: state loaded again, 3 rows added",
+        "Back",
+        "You are offline: save something, then go online",
+    ]
+    assert received(page)[:3] == ["gap", "subscribed", "welcome"]
+
+
+def test_page_stays_offline_until_it_is_told(page: Page, demo: Demo) -> None:
+    watch(page, demo, "id=23")
+    page.get_by_role("button", name="Go offline").click()
+    before = received(page)
+
+    for _ in range(3):  # a network that is back makes the client try at once
+        page.evaluate("dispatchEvent(new Event('online'))")
+        page.wait_for_timeout(600)  # its longest first wait is half a second
+
+    assert received(page) == before
+    expect(page.locator("#state")).to_have_text("Offline")
+
+
+def test_switch_changes_the_channel_and_the_address(page: Page, demo: Demo) -> None:
+    switch = page.get_by_role("switch", name="Durable")
+    watch(page, demo, "id=24")
+    expect(page.locator("#channel")).to_have_text("watchers_24")
+    expect(page.locator("#flow-notify")).to_have_text("NOTIFY")
+    expect(switch).not_to_be_checked()
+
+    switch.check()
+
+    expect(page.locator("#channel")).to_have_text("kept_24")
+    expect(page.locator("#flow-notify")).to_have_text("journal")
+    expect(page.locator("#try-publish")).to_contain_text("--durable kept_24")
+    expect(page.locator("#state")).to_have_text("Live")
+    page.reload()
+    expect(switch).to_be_checked()
+    expect(page.locator("#channel")).to_have_text("kept_24")
+
+
+def test_switch_works_while_the_page_is_offline(page: Page, demo: Demo) -> None:
+    demo.execute("INSERT INTO my_table (id, name) VALUES (25, 'before')")
+    watch(page, demo, "id=25")
+    page.get_by_role("button", name="Go offline").click()
+
+    page.get_by_role("switch", name="Durable").check()
+    expect(page.locator("#empty")).to_have_text("The rows come with the connection.")
+    page.get_by_role("button", name="Go online").click()
+
+    expect(page.locator("#feed .row")).to_have_text(re.compile("before"))
+    assert rows(page) == [("loaded", "before")]
+
+
+def test_rendered_page_misses_nothing_before_it_is_connected(
+    page: Page, demo: Demo, fetched: list[str]
+) -> None:
+    def insert(name: str) -> None:
+        demo.execute("INSERT INTO my_table (id, name) VALUES (30, %s)", name)
+
+    def delay(route: Route) -> None:
+        # As an event that had no position yet when the page was rendered.
+        demo.execute(
+            "SELECT bridge.publish('kept_30', row_to_json(my_table)::text) "
+            "FROM my_table WHERE id = 30"
+        )
+        insert("between one")
+        insert("between two")
+        route.continue_()
+
+    insert("before")
+    fetched.clear()
+    page.route("**/client/pgbridge.js", delay)
+
+    page.goto(f"{demo.url}rendered?id=30")
+    expect(page.locator("#badge")).to_have_text("Live")
+    expect(page.locator("#feed .live")).to_have_count(2)
+    insert("after")
+    expect(page.locator("#feed .live")).to_have_count(3)
+
+    assert rows(page) == [
+        ("live", "after"),
+        ("live", "between two"),
+        ("live", "between one"),
+        ("rendered", "before"),
+    ]
+    assert "/rows" not in fetched
+
+
+def test_rendered_page_escapes_what_users_wrote(page: Page, demo: Demo) -> None:
+    name = "<b>'\"&amp;</b>"
+    demo.execute("INSERT INTO my_table (id, name) VALUES (31, %s)", name)
+    page.goto(f"{demo.url}rendered?id=31")
+    expect(page.locator("#badge")).to_have_text("Live")
+
+    demo.execute("INSERT INTO my_table (id, name) VALUES (31, %s)", name)
+    expect(page.locator("#feed .live")).to_have_count(1)
+
+    assert rows(page) == [("live", name), ("rendered", name)]
+
+
+def test_demo_leads_to_the_rendered_page(page: Page, demo: Demo) -> None:
+    watch(page, demo, "id=32")
+
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="Open a rendered page").click()
+
+    expect(popup.value.get_by_role("heading")).to_have_text("Watcher 32")
+    expect(popup.value.locator("#badge")).to_have_text(re.compile(r"Connects in \d+ s"))
+
+
+def test_second_trigger_may_be_created_twice(demo: Demo) -> None:
+    script = (files("bridge.sql") / "examples" / "durable.sql").read_text()
+
+    demo.execute(script)
+    demo.execute("INSERT INTO my_table (id, name) VALUES (33, 'one')")
+
+    channels = demo.query("SELECT channel FROM bridge.outbox WHERE channel ~ '_33$'")
+    assert channels == [("kept_33",)]
 
 
 def test_site_knows_nothing_of_the_bridge(demo: Demo) -> None:

@@ -495,6 +495,35 @@ describe("after a reconnect", () => {
     assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
   })
 
+  test("a position given by the page holds until a notification moves it", () => {
+    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-90" } })
+
+    notify("a", { text: "x", cursor: "1-7" })
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-7" }])
+  })
+
+  test("a position given by the page is sent again until it was in force", () => {
+    start()
+    bridge.subscribe("a", () => {}, { cursor: "1-5" })
+    socket().welcome()
+
+    reconnect()
+
+    assert.deepEqual(socket().sent, [
+      { type: "subscribe", channel: "a", cursor: "1-5" },
+    ])
+  })
+
+  test("a position that the server did not resume from is not sent again", () => {
+    live({ cursor: "1-5", answer: { durable: true, cursor: "2-90" } })
+
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "2-90" }])
+  })
+
   test("nothing is heard of the socket before", () => {
     const handler = recorder()
     live({ handler })
@@ -507,6 +536,89 @@ describe("after a reconnect", () => {
 
     assert.deepEqual(handler.calls, [])
     assert.equal(bridge.state, "open")
+  })
+})
+
+describe("the cursor of a heartbeat", () => {
+  const resume = { type: "subscribe", channel: "a", resume: true }
+  const heartbeat = { type: "heartbeat", cursor: "1-90" }
+  const durable = { durable: true, cursor: "1-5" }
+
+  test("moves every durable channel on, and is sent back after a reconnect", () => {
+    live({ answer: durable })
+    bridge.subscribe("b", () => {})
+    subscribed("b", durable)
+
+    socket().say(heartbeat)
+    reconnect()
+
+    assert.deepEqual(socket().sent, [
+      { ...resume, cursor: "1-90" },
+      { ...resume, channel: "b", cursor: "1-90" },
+    ])
+  })
+
+  test("moves a channel that has resumed after the page's own position", () => {
+    live({ cursor: "1-2", answer: { ...durable, resumed: true } })
+
+    socket().say(heartbeat)
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-90" }])
+  })
+
+  test("is not the last word: the next notification is", () => {
+    live({ answer: durable })
+
+    socket().say(heartbeat)
+    notify("a", { text: "x", cursor: "1-91" })
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-91" }])
+  })
+
+  test("is nothing to a plain channel", () => {
+    live()
+    bridge.subscribe("b", () => {})
+    subscribed("b", durable)
+
+    socket().say(heartbeat)
+    reconnect()
+
+    const [plain, kept] = socket().sent
+    assert.deepEqual(plain, resume)
+    assert.equal(kept.cursor, "1-90")
+  })
+
+  test("is nothing to a channel that is only asked for", () => {
+    start()
+    bridge.subscribe("a", () => {}, { cursor: "1-2" })
+    socket().welcome()
+
+    socket().say(heartbeat)
+    reconnect()
+
+    const subscribe = { type: "subscribe", channel: "a", cursor: "1-2" }
+    assert.deepEqual(socket().sent, [subscribe])
+  })
+
+  test("is nothing to a channel that this connection has not answered yet", () => {
+    live({ answer: durable })
+    reconnect()
+
+    socket().say(heartbeat)
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
+  })
+
+  test("may be left out, and then nothing moves", () => {
+    live({ answer: durable })
+
+    socket().say({ type: "heartbeat" })
+    reconnect()
+
+    assert.deepEqual(socket().sent, [{ ...resume, cursor: "1-5" }])
   })
 })
 

@@ -25,6 +25,8 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.balance",
             "bridge.cursor",
             "bridge.recent",
+            "bridge.counters",
+            "bridge.run_folder",
         ),
     ),
     (("bridge.wire",),),
@@ -39,10 +41,11 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ),
     ),
     (("bridge.postgres",), ("bridge.clients",), ("bridge.access",)),
-    (("bridge.runtime",),),
+    (("bridge.runtime", "bridge.lag"),),
     (
         (
             "bridge.metrics",
+            "bridge.reporter",
             "bridge.health",
             "bridge.worker",
             "bridge.app",

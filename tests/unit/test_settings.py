@@ -43,6 +43,8 @@ DEFAULTS: dict[str, Any] = {
     "max_payload_bytes": 4194304,
     "recent_bytes": 16777216,
     "tripwire": True,
+    "metrics_peers": ("127.0.0.0/8", "::1/128", "unix"),
+    "run_folder": None,
     "unlisten_delay": 30.0,
     "health_interval": 5.0,
     "health_timeout": 5.0,
