@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "serve":
+    if rest and options.command not in ("serve", "doctor"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if options.command == "serve":
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _listen(options.channels, options.after)
         if options.command == "settings":
             return _settings()
+        if options.command == "doctor":
+            return _doctor(rest)
         if options.command == "clients":
             return _clients(options.channel)
         return _schema(options)
@@ -112,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     durable = commands.add_parser("durable", help="which channels are kept")
     durable.add_argument("what", choices=("add", "remove", "list"))
     durable.add_argument("pattern", nargs="?", help="* stands for any characters")
+    commands.add_parser(
+        "doctor",
+        help="say what would not work, and what to do",
+        usage="pgbridge doctor [gunicorn options]",
+    )
     clients = commands.add_parser(
         "clients", help="print who is connected to this host's workers"
     )
@@ -191,6 +198,16 @@ def _schema(options: argparse.Namespace) -> int:
         change = schema.install if options.command == "install" else schema.upgrade
         print(f"schema bridge, version {change(address, options.worker_role)}")
     return 0
+
+
+def _doctor(gunicorn_options: list[str]) -> int:
+    from bridge.doctor import diagnose
+
+    failed = False
+    for finding in diagnose(gunicorn_options):
+        print(finding, flush=True)
+        failed |= finding.level == "FAIL"
+    return int(failed)
 
 
 def _clients(channel: str | None) -> int:

@@ -45,7 +45,13 @@ class Gunicorn:
         self.path = self.folder / "bridge.sock" if unix else None
         self.port = 0 if unix else free_port()
         bind = f"unix:{self.path}" if unix else f"127.0.0.1:{self.port}"
-        settings = {"public_channels": "*", **settings}
+        #: Its own, so that no test sees another's workers.
+        self.run_folder = str(self.folder / "run")
+        settings = {
+            "public_channels": "*",
+            "run_folder": self.run_folder,
+            **settings,
+        }
         self._environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("BRIDGE_")},
             **{f"BRIDGE_{k.upper()}": str(v) for k, v in settings.items()},

@@ -33,3 +33,18 @@ class Slow:
 
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
         return False
+
+
+class Spins:
+    """Says that it never waits, and keeps the event loop busy."""
+
+    cooperative = True
+
+    def identify(self, request: Request) -> Identity | None:
+        return None
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        until = time.monotonic() + 1.6
+        while time.monotonic() < until:
+            pass
+        return True
