@@ -1,4 +1,4 @@
-"""Write what is generated: docs/settings.md and the list in gunicorn.conf.py.
+"""Write what is generated: settings.md, metrics, the list in gunicorn.conf.py.
 
 make docs              writes both
 python docs/generate.py --check    fails when they are not up to date
@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from bridge import metrics
 from bridge.settings import Settings, describe, variable
 
 ROOT = Path(__file__).parent.parent
@@ -64,11 +65,27 @@ def operators_page(text: str) -> str:
     )
 
 
+def metrics_table(text: str) -> str:
+    """Return docs/operations.md with its table of metrics."""
+    rows = "".join(
+        f"| `{name}` | {kind} | {says} |\n" for name, kind, says in metrics.describe()
+    )
+    table = f"| metric | kind | |\n|---|---|---|\n{rows}"
+    return re.sub(
+        r"(<!-- generated: metrics -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{table}{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 def pages() -> dict[Path, str]:
     """Return what each generated file should contain."""
     conf = ROOT / "gunicorn.conf.py"
+    operations = ROOT / "docs" / "operations.md"
     return {
         ROOT / "docs" / "settings.md": settings_page(),
+        operations: metrics_table(operations.read_text()),
         conf: operators_page(conf.read_text()),
     }
 
