@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test unit style types docs check-docs bench fuzz chaos clean
+.PHONY: run test unit style types docs check-docs bench fuzz chaos soak faults clean
 
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo
@@ -38,6 +38,14 @@ fuzz: $(VENV)/dev
 # Kills and freezes things while everybody works; prints the seed.
 chaos: $(VENV)/dev
 	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(or $(SECONDS),600)
+
+# Ten minutes of churn; what is left behind is a problem.
+soak: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),10) $(ARGS)
+
+# Every fault that is known, injected and accounted for; writes docs/faults.md.
+faults: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

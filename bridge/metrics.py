@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import gevent
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -73,6 +74,7 @@ METRICS = (
     Spec("durable_latency_seconds", "histogram", "From publish to the socket."),
     Spec("loop_lag_seconds", "max", "How late the event loop is, at most."),
     Spec("loop_blocked", "counter", "Times it stood still for over a second."),
+    Spec("loop_watchers", "gauge", "Sockets, timers and greenlets it waits for."),
     Spec("workers", "gauge", "Workers that are counted here."),
 )
 """All there are, without the prefix `pgbridge_`."""
@@ -101,6 +103,7 @@ def numbers(runtime: Runtime) -> dict[str, float]:
     for bound, count in zip([*latency.bounds, "+Inf"], latency.counts, strict=True):
         found[f"durable_latency_seconds|{bound}"] = count
     found["durable_latency_seconds|sum"] = latency.sum
+    found["loop_watchers"] = gevent.get_hub().loop.activecnt
     found["loop_lag_seconds"] = runtime.lag.take_worst()
     _add_parts(runtime, found)
     return found

@@ -1,0 +1,1 @@
+"""Minutes of churn, and what is left after each: nothing more than before."""
