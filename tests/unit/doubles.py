@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bridge.channels import Patterns
 from bridge.errors import ClientError
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
+from bridge.message import Batch, ServerMessage
 from bridge.subscription import State, Subscription
+from bridge.wire import native
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -69,6 +71,8 @@ class RecordingOutlet:
     def __init__(self, on_write: Callable[[], None] | None = None) -> None:
         self.chunks: list[bytes] = []
         self.owners: list[Subscription | None] = []
+        #: The journal's position before each chunk.
+        self.marks: list[int | None] = []
         self.on_write = on_write
 
     def write(
@@ -76,6 +80,7 @@ class RecordingOutlet:
     ) -> None:
         self.chunks.append(chunk)
         self.owners.append(owner)
+        self.marks.append(before)
         if self.on_write is not None:
             self.on_write()
 
@@ -95,21 +100,144 @@ class RecordingOutlet:
         found = self.messages
         self.chunks.clear()
         self.owners.clear()
+        self.marks.clear()
         return found
 
 
+class SlowOutlet(RecordingOutlet):
+    """Keeps the rules of the real one, for durable channels.
+
+    What has left is recorded; while it is `stuck`, one chunk is begun, and of
+    notifications one waits behind it: the next drops that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck = False
+        self.waiting: list[tuple[bytes, Subscription | None, int | None]] = []
+        self._calls: list[Callable[[], None]] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        if self.waiting:
+            self._calls.append(call)
+        else:
+            call()
+
+    def write(
+        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+    ) -> None:
+        if not self.stuck and not self.waiting:
+            super().write(chunk, owner, before)
+            return
+        if owner is not None:
+            self._drop()
+            if not owner.follows:
+                return
+        self.waiting.append((chunk, owner, before))
+
+    def _drop(self) -> None:
+        """Drop the notifications that wait behind the first chunk, if any do."""
+        for waiting in self.waiting[1:]:
+            _, owner, before = waiting
+            if owner is not None:
+                assert before is not None, "not of the journal"
+                self.waiting.remove(waiting)
+                assert owner.dropped(before) == b""
+
+    def release(self) -> None:
+        """The socket takes everything."""
+        self.stuck = False
+        waiting, self.waiting = self.waiting, []
+        for chunk in waiting:
+            super().write(*chunk)
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+
+class CountingCodec:
+    """The native codec; counts what it encodes."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode(self, message: ServerMessage) -> bytes:
+        self.encoded.append(type(message).__name__)
+        return native.encode(message)
+
+    def encode_batch(self, batch: Batch) -> list[bytes]:
+        self.encoded.append("Batch")
+        return native.encode_batch(batch)
+
+
+class Time:
+    """A clock that moves at each look, and the pauses of a fan-out."""
+
+    def __init__(self) -> None:
+        #: Seconds that pass between two looks at the clock.
+        self.step = 0.0
+        self._now = 0.0
+        #: What other greenlets do at the next pause.
+        self.meanwhile: Callable[[], None] | None = None
+        self.pauses = 0
+
+    def clock(self) -> float:
+        self._now += self.step
+        return self._now
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass while nobody looks."""
+        self._now += seconds
+
+    def pause(self) -> None:
+        self.pauses += 1
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+    def fan_out(self) -> FanOut:
+        return FanOut(clock=self.clock, pause=self.pause)
+
+
 def plain_hub(
+    want: Callable[[str], State], unwant: Callable[[str], None], **options: Any
+) -> Hub:
+    """Make a hub that knows of no durable channel."""
+    return make_hub(want, unwant, patterns=(), **options)
+
+
+def durable_hub(
+    want: Callable[[str], State], unwant: Callable[[str], None], **options: Any
+) -> Hub:
+    """Make a hub with a journal; channels that begin with ``kept`` are durable."""
+    hub = make_hub(want, unwant, patterns=None, **options)
+    hub.feed.opened("e1", 0, 5)
+    hub.know(Patterns(["kept*"]))
+    return hub
+
+
+def make_hub(
     want: Callable[[str], State],
     unwant: Callable[[str], None],
     *,
+    patterns: Iterable[str] | None,
     clock: Callable[[], float] = lambda: 0.0,
     pause: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Hub:
-    """Make a hub that knows of no durable channel."""
+    """Make a hub.
+
+    Args:
+        patterns: of durable channels; None: not known yet.
+    """
     fan_out = FanOut(clock=clock, pause=pause)
     hub = Hub(want=want, unwant=unwant, fan_out=fan_out, **options)
-    hub.know(Patterns([]))
+    if patterns is not None:
+        hub.know(Patterns(patterns))
     return hub
 
 

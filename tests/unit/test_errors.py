@@ -7,6 +7,7 @@ import pytest
 from bridge import errors
 from bridge.errors import (
     BadChannel,
+    BadCursor,
     BadMessage,
     BridgeError,
     ClientError,
@@ -73,6 +74,7 @@ def test_there_is_no_further_close_code() -> None:
         (BadMessage, "bad_message", 400),
         (UnknownType, "unknown_type", 400),
         (BadChannel, "bad_channel", 400),
+        (BadCursor, "bad_cursor", 400),
         (Forbidden, "forbidden", 403),
         (NotAuthenticated, "not_authenticated", 401),
         (TokenInvalid, "token_invalid", 401),

@@ -2,69 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from bridge.channels import Patterns
+from bridge.counters import COUNTERS
+from bridge.cursor import Cursor
 from bridge.errors import BadChannel, Unavailable
+from bridge.feed import Entry, Need
 from bridge.hub import Hub
-from bridge.message import Batch, ServerMessage
+from bridge.message import Batch, Gap
 from bridge.subscription import State, Subscription
 from bridge.wire import native
-from unit.doubles import Demand, RecordingOutlet, plain_hub
+from unit.doubles import (
+    CountingCodec,
+    Demand,
+    SlowOutlet,
+    Time,
+    durable_hub,
+    make_hub,
+    plain_hub,
+)
 
 MANY = 200
 """Subscriptions of a fan-out that is long enough to pause."""
 
 
-class CountingCodec:
-    """The native codec; counts what it encodes."""
-
-    def __init__(self) -> None:
-        self.encoded: list[str] = []
-
-    def encode(self, message: ServerMessage) -> bytes:
-        self.encoded.append(type(message).__name__)
-        return native.encode(message)
-
-    def encode_batch(self, batch: Batch) -> list[bytes]:
-        self.encoded.append("Batch")
-        return native.encode_batch(batch)
-
-
-class House:
+class House(Time):
     """A hub with its listeners' double, a clock and subscribers.
 
     Args:
         state: how every channel stands when it is first wanted.
+        make: makes the hub.
+        options: the hub's.
     """
 
-    def __init__(self, state: State = State.LIVE, workers: int = 1) -> None:
+    def __init__(
+        self,
+        state: State = State.LIVE,
+        make: Callable[..., Hub] = plain_hub,
+        **options: Any,
+    ) -> None:
+        super().__init__()
         self.demand = Demand(state)
-        #: Seconds that pass between two looks at the clock.
-        self.step = 0.0
-        self._now = 0.0
-        #: What other greenlets do at the next pause.
-        self.meanwhile: Callable[[], None] | None = None
-        self.pauses = 0
-        self.hub = plain_hub(
+        self.hub = make(
             self.demand.want,
             self.demand.unwant,
-            pause=self._pause,
-            clock=self._clock,
-            workers=workers,
+            pause=self.pause,
+            clock=self.clock,
+            **options,
         )
-
-    def _clock(self) -> float:
-        self._now += self.step
-        return self._now
-
-    def _pause(self) -> None:
-        self.pauses += 1
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            meanwhile()
 
     def new(self, channel: str = "a", codec: Any = native, **options: Any) -> Guest:
         """Subscribe somebody new; what it is told at once is kept."""
@@ -89,7 +79,7 @@ class Guest:
     def __init__(
         self, hub: Hub, channel: str, codec: Any, options: dict[str, Any]
     ) -> None:
-        self.outlet = RecordingOutlet()
+        self.outlet = SlowOutlet()
         self.subscription = Subscription(
             channel, codec=codec, outlet=self.outlet, **options
         )
@@ -540,6 +530,27 @@ def test_long_fan_out_pauses_whenever_a_run_was_long_enough() -> None:
     assert house.pauses == 4
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda house: house.publish("1"),
+        lambda house: house.hub.interrupted(["a"], None),
+        lambda house: house.hub.in_force(["a"]),
+    ],
+    ids=["publish", "interrupted", "in_force"],
+)
+def test_time_that_has_passed_before_is_not_counted(
+    call: Callable[[House], None],
+) -> None:
+    house = House()
+    house.new()
+    house.pass_by(1.0)
+
+    call(house)
+
+    assert house.pauses == 0
+
+
 def test_run_begins_anew_after_a_pause() -> None:
     house = House()
     house.crowd(MANY)
@@ -800,3 +811,552 @@ def test_refusal_of_a_channel_that_nobody_has_is_ignored() -> None:
 
     assert guest.told == []
     assert house.hub.subscriptions == 1
+
+
+# Durable channels.
+
+
+def undecided(state: State = State.LIVE, **options: Any) -> House:
+    """A house that does not know yet which channels are durable."""
+    return House(state, make_hub, patterns=None, **options)
+
+
+def keeping(state: State = State.LIVE, **options: Any) -> House:
+    """A house with a journal, whose position is 5."""
+    return House(state, durable_hub, **options)
+
+
+def answered(channel: str = "kept", cursor: str = "e1-5") -> dict[str, Any]:
+    return subscribed(channel) | {"durable": True, "cursor": cursor}
+
+
+def journal_lost(channel: str = "kept") -> dict[str, Any]:
+    return {"type": "interrupted", "channel": channel, "reason": "journal_lost"}
+
+
+def slow_gap(channel: str = "kept") -> dict[str, Any]:
+    return {"type": "gap", "channel": channel, "reason": "slow", "reload_window": 1.0}
+
+
+def test_nothing_is_wanted_or_said_before_it_is_known_what_is_durable() -> None:
+    house = undecided()
+
+    guests = [house.new("a"), house.new("kept")]
+
+    assert [guest.told for guest in guests] == [[], []]
+    assert house.demand.calls == []
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 2)
+
+
+def test_those_who_waited_are_answered_when_it_is_known_what_is_durable() -> None:
+    house = undecided()
+    plain, kept = house.new("a"), house.new("kept")
+
+    house.hub.feed.opened("e1", 0, 5)
+    house.hub.know(Patterns(["kept*"]))
+
+    assert plain.told == [subscribed()]
+    assert kept.told == [answered()]
+    assert (house.hub.channels, house.hub.subscriptions) == (2, 2)
+
+
+def test_those_who_waited_may_leave_when_it_is_known_what_is_durable() -> None:
+    house = undecided()
+    plain, kept = house.new("a"), house.new("kept")
+    house.hub.know(Patterns(["kept*"]))
+
+    plain.leave()
+    kept.leave()
+
+    assert house.demand.calls == [
+        ("want", "a"),
+        ("want", "kept"),
+        ("unwant", "a"),
+        ("unwant", "kept"),
+    ]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_those_who_waited_are_taken_in_once() -> None:
+    house = undecided()
+    guest = house.new("a")
+    house.hub.know(Patterns([]))
+
+    house.hub.know(Patterns(["a"]))
+
+    assert guest.told == [subscribed()]
+    assert house.hub.feed.subscriptions == 0
+
+
+def test_one_who_waited_for_a_durable_channel_waits_for_the_journal_too() -> None:
+    house = undecided()
+    guest = house.new("kept")
+
+    house.hub.know(Patterns(["kept*"]))
+    before = guest.told
+    house.hub.feed.opened("e1", 0, 5)
+
+    assert before == []
+    assert guest.told == [answered()]
+
+
+def test_one_who_waited_and_left_is_forgotten() -> None:
+    house = undecided()
+    guest = house.new("a")
+
+    guest.leave()
+    guest.leave()
+    house.hub.know(Patterns([]))
+
+    assert guest.told == []
+    assert house.demand.calls == []
+    assert house.hub.subscriptions == 0
+
+
+def test_those_who_wait_are_told_once_that_the_source_is_away() -> None:
+    house = undecided()
+    before = house.new("a")
+    house.hub.journal_lost()
+    after = house.new("a")
+    at_once = after.told
+    house.hub.journal_lost()
+
+    house.hub.know(Patterns([]))
+
+    assert at_once == [interrupted()]
+    assert before.told == [interrupted(), subscribed()]
+    assert after.told == [interrupted(), subscribed()]
+
+
+def test_one_who_waited_for_a_durable_channel_is_interrupted_once() -> None:
+    house = undecided()
+    guest = house.new("kept")
+    house.hub.journal_lost()
+
+    house.hub.know(Patterns(["kept*"]))
+    house.hub.feed.opened("e1", 0, 5)
+
+    assert guest.told == [interrupted("kept"), answered()]
+
+
+def test_channel_that_turns_out_to_be_plain_may_have_too_long_a_name() -> None:
+    house = undecided()
+    name = "é" * 32
+    long, short, kept = house.new(name, id=1), house.new("a"), house.new(f"kept {name}")
+
+    house.hub.feed.opened("e1", 0, 5)
+    house.hub.know(Patterns(["kept*"]))
+
+    assert long.told == [
+        {
+            "type": "error",
+            "code": "bad_channel",
+            "message": f"channel {name!r} is not valid: 64 bytes, "
+            "at most 63 are allowed",
+            "id": 1,
+            "channel": name,
+        }
+    ]
+    assert long.subscription.active is False
+    assert short.told == [subscribed()]
+    assert kept.told == [answered(f"kept {name}")]
+    assert (house.hub.channels, house.hub.subscriptions) == (1, 2)
+
+
+def test_channel_that_turns_out_to_be_too_many_is_refused() -> None:
+    house = undecided()
+    guest = house.new("a")
+    house.demand.error = Unavailable("too many channels", retry_delay=30.0)
+
+    house.hub.know(Patterns([]))
+    guest.leave()
+
+    assert [message["type"] for message in guest.told] == ["error"]
+    assert guest.told[0]["code"] == "unavailable"
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_what_is_durable_may_change_for_those_who_come_later() -> None:
+    house = keeping()
+    plain, kept = house.new("a"), house.new("kept")
+
+    house.hub.know(Patterns(["a"]))
+    late_plain, late_kept = house.new("kept"), house.new("a")
+    house.hub.feed.advance([Entry(6, "a", "six")], 6, house.hub.publish_kept)
+
+    assert plain.told == [subscribed(), notification("six")]
+    assert kept.told == [answered()]
+    assert late_plain.told == [subscribed("kept")]
+    assert late_kept.told == [
+        answered("a"),
+        notification("six") | {"cursor": "e1-6"},
+    ]
+
+
+def test_durable_channel_is_listened_to_as_well() -> None:
+    house = keeping()
+    first, second = house.new("kept"), house.new("kept")
+
+    first.leave()
+    before = list(house.demand.calls)
+    second.leave()
+
+    assert before == [("want", "kept")]
+    assert house.demand.calls == [("want", "kept"), ("unwant", "kept")]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+    assert house.hub.feed.subscriptions == 0
+
+
+def test_durable_channel_may_follow_the_journal_alone() -> None:
+    house = keeping(tripwire=False)
+
+    guest = house.new("kept")
+    told = guest.told
+    guest.leave()
+
+    assert told == [answered()]
+    assert house.demand.calls == []
+    assert (house.hub.subscriptions, house.hub.feed.subscriptions) == (0, 0)
+
+
+@pytest.mark.parametrize(("size", "listened"), [(63, True), (64, False)])
+def test_durable_channel_is_listened_to_when_postgresql_can(
+    size: int, listened: bool
+) -> None:
+    house = keeping()
+    name = "kept" + "x" * (size - 4)
+
+    guest = house.new(name)
+
+    assert guest.told == [answered(name)]
+    assert house.demand.calls == ([("want", name)] if listened else [])
+
+
+def test_durable_channel_is_counted_in_bytes_and_not_in_characters() -> None:
+    house = keeping()
+
+    house.new("kept" + "é" * 30)
+
+    assert house.demand.calls == []
+
+
+def test_journal_does_without_a_listener_that_has_no_room() -> None:
+    house = keeping()
+    house.demand.error = Unavailable("too many channels")
+
+    guest = house.new("kept")
+    told = guest.told
+    guest.leave()
+
+    assert told == [answered()]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_durable_channel_needs_no_listener_to_be_live() -> None:
+    for state in (State.PENDING, State.AWAY):
+        assert keeping(state).new("kept").told == [answered()]
+
+
+def test_listener_that_comes_and_goes_is_nothing_to_a_durable_channel() -> None:
+    house = keeping(State.PENDING)
+    guest = house.new("kept")
+
+    house.hub.in_force(["kept"])
+    house.hub.interrupted(["kept"], 1700000000.0)
+    house.hub.in_force(["kept"])
+
+    assert guest.told == [answered()]
+
+
+def test_gap_of_a_listener_counts_those_whom_it_is_told() -> None:
+    house = keeping()
+    guest = house.crowd(150, "a")[0]
+    house.crowd(500, "kept")
+
+    house.hub.interrupted(["a", "kept"], None)
+    house.hub.in_force(["a", "kept"])
+
+    assert guest.told == [interrupted(), gap(reload_window=1.5)]
+
+
+def test_channel_that_postgresql_refuses_stays_in_the_journal() -> None:
+    house = keeping(State.PENDING)
+    guest = house.new("kept")
+
+    house.hub.refuse("kept", BadChannel("no"))
+    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_kept)
+    told = guest.told
+    guest.leave()
+
+    assert told == [answered(), notification("six", "kept") | {"cursor": "e1-6"}]
+    # The listener has given the channel up by itself.
+    assert house.demand.calls == [("want", "kept")]
+    assert (house.hub.channels, house.hub.subscriptions) == (0, 0)
+
+
+def test_one_from_before_a_refusal_leaves_without_those_who_came_after_it() -> None:
+    house = keeping(State.PENDING)
+    before = house.new("kept")
+    house.hub.refuse("kept", BadChannel("no"))
+    house.new("kept")
+
+    before.leave()
+
+    assert house.demand.calls == [("want", "kept")] * 2
+    assert (house.hub.channels, house.hub.subscriptions) == (1, 1)
+
+
+def test_journal_that_is_lost_interrupts_durable_channels_alone() -> None:
+    house = keeping()
+    plain, kept = house.new("a"), house.new("kept")
+
+    house.hub.journal_lost()
+
+    assert plain.told == [subscribed()]
+    assert kept.told == [answered(), journal_lost()]
+
+
+def test_reader_of_the_journal_is_told_that_somebody_is_behind() -> None:
+    calls: list[None] = []
+    house = keeping(journal_wanted=lambda: calls.append(None))
+    calls.clear()
+
+    house.new("kept", cursor=Cursor("e1", 3))
+
+    assert len(calls) == 1
+    assert house.hub.feed.work() == Need("kept", 3, 5)
+
+
+def test_entries_are_kept_in_memory_within_the_bound_that_is_given() -> None:
+    for bound, need in [(0, Need("kept", 5, 6)), (1000, None)]:
+        house = keeping(max_recent_bytes=bound)
+        house.new("kept")
+        house.hub.feed.advance([Entry(6, "kept", "6")], 6, house.hub.publish_kept)
+        house.new("kept", cursor=Cursor("e1", 5))
+
+        assert house.hub.feed.work() == need
+
+
+def test_what_is_published_is_wanted_where_somebody_has_the_channel() -> None:
+    house = keeping()
+    house.new("a")
+    kept = house.new("kept")
+
+    before = [house.hub.wants(name) for name in ("a", "kept", "b")]
+    kept.leave()
+
+    assert before == [True, True, False]
+    assert house.hub.wants("kept") is False
+
+
+def test_durable_channel_that_is_not_listened_to_is_wanted_of_the_journal() -> None:
+    house = keeping(tripwire=False)
+
+    house.new("kept")
+
+    assert house.hub.wants("kept") is True
+
+
+# Entries of the journal for those who do not follow it.
+
+
+def test_entries_go_without_cursor_to_those_who_do_not_follow_the_journal() -> None:
+    house = keeping()
+    [guest] = house.crowd(1)
+
+    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+
+    assert guest.told == [notification("1")]
+    assert guest.outlet.owners == [guest.subscription]
+
+
+def test_entries_do_not_come_twice_to_those_who_follow_the_journal() -> None:
+    house = keeping()
+    [guest] = house.crowd(1, "kept")
+
+    house.hub.publish_kept(Batch("kept", ("1",), ("e1-6",)))
+
+    assert guest.told == []
+
+
+def test_entries_of_a_channel_that_nobody_has_are_nothing() -> None:
+    keeping().hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.AWAY])
+def test_entries_of_a_channel_that_is_not_live_are_not_for_plain_ones(
+    state: State,
+) -> None:
+    house = keeping(state)
+    [guest] = house.crowd(1)
+
+    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+
+    assert guest.told == []
+
+
+# Past the journal.
+
+
+@pytest.fixture
+def strays() -> Callable[[], int]:
+    """Tell how many more notifications went past the journal."""
+    before = COUNTERS.strays
+    return lambda: COUNTERS.strays - before
+
+
+def test_notification_past_the_journal_is_delivered_without_cursor(
+    strays: Callable[[], int],
+) -> None:
+    house = keeping()
+    first, second = house.crowd(2, "kept")
+
+    house.publish("1", "2", channel="kept")
+
+    told = [notification("1", "kept"), notification("2", "kept")]
+    assert first.told == second.told == told
+    # The journal's alone may be dropped.
+    assert first.outlet.owners == [None]
+    assert strays() == 2
+
+
+def test_notification_past_the_journal_is_said_once_for_each_channel(
+    caplog: pytest.LogCaptureFixture, strays: Callable[[], int]
+) -> None:
+    house = keeping()
+    house.crowd(2, "kept 1")
+    house.crowd(1, "kept 2")
+
+    with caplog.at_level(logging.WARNING, "bridge.hub"):
+        house.hub.publish(Batch("kept 1", ("x",), pid=4711))
+        house.hub.publish(Batch("kept 1", ("y",), pid=4712))
+        house.hub.publish(Batch("kept 2", ("z",), pid=4713))
+
+    def line(channel: str, pid: int) -> str:
+        return (
+            f"channel '{channel}' is durable, and backend {pid} publishes to it with "
+            "NOTIFY: that is delivered, and not kept; use bridge.publish"
+        )
+
+    assert caplog.messages == [line("kept 1", 4711), line("kept 2", 4713)]
+    assert {record.__dict__["action"] for record in caplog.records} == {
+        "stray_notification"
+    }
+    assert strays() == 3
+
+
+def test_notification_past_the_journal_needs_no_listener_that_is_live() -> None:
+    house = keeping(State.PENDING)
+    [guest] = house.crowd(1, "kept")
+
+    house.publish("1", channel="kept")
+
+    assert guest.told == [notification("1", "kept")]
+
+
+def test_notification_past_the_journal_is_encoded_once_for_each_codec() -> None:
+    house = keeping()
+    one, other = CountingCodec(), CountingCodec()
+    guests = [house.new("kept", codec) for codec in (one, other, one)]
+    one.encoded.clear()
+    other.encoded.clear()
+
+    house.publish("1", channel="kept")
+
+    assert one.encoded == other.encoded == ["Batch", "Gap"]
+    assert [guest.told[1:] for guest in guests] == [[notification("1", "kept")]] * 3
+
+
+def test_notifications_past_the_journal_of_several_chunks_are_written_in_order() -> (
+    None
+):
+    house = keeping()
+    [guest] = house.crowd(1, "kept")
+    large = [character * native.MAX_CHUNK_BYTES for character in "xy"]
+
+    house.publish(*large, channel="kept")
+
+    assert guest.told == [notification(text, "kept") for text in large]
+    assert len(guest.outlet.chunks) == 2
+
+
+def test_one_who_is_not_answered_gets_nothing_past_the_journal(
+    strays: Callable[[], int],
+) -> None:
+    house = keeping()
+    guest = house.new("kept", cursor=Cursor("e1", 3))
+
+    house.publish("1", channel="kept")
+
+    assert guest.told == []
+    assert strays() == 1
+
+
+def test_slow_client_has_a_gap_for_what_goes_past_the_journal() -> None:
+    house = keeping()
+    slow, quick = house.crowd(2, "kept")
+    slow.outlet.stuck = True
+    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_kept)
+
+    house.publish("1", channel="kept")
+    slow.outlet.release()
+
+    six = notification("six", "kept") | {"cursor": "e1-6"}
+    assert slow.told == [six, slow_gap()]
+    assert quick.told == [six, notification("1", "kept")]
+
+
+def test_one_who_leaves_gets_no_more_of_what_goes_past_the_journal() -> None:
+    house = keeping()
+    guests = house.crowd(MANY, "kept")
+    house.step = 0.005
+
+    house.meanwhile = guests[-1].leave
+    house.publish("1", channel="kept")
+
+    assert house.pauses == 4
+    assert [len(guest.told) for guest in guests] == [1] * (MANY - 1) + [0]
+
+
+def test_channel_of_both_kinds_delivers_a_notification_to_each_once() -> None:
+    house = keeping()
+    [plain] = house.crowd(1, "a")
+    house.hub.know(Patterns(["*"]))
+    [kept] = house.crowd(1, "a")
+
+    house.publish("1")
+
+    assert plain.told == kept.told == [notification("1")]
+    assert house.demand.calls == [("want", "a")]
+
+
+def test_channel_of_both_kinds_is_wanted_until_the_last_has_left() -> None:
+    house = keeping()
+    [plain] = house.crowd(1, "a")
+    house.hub.know(Patterns(["*"]))
+    [kept] = house.crowd(1, "a")
+
+    plain.leave()
+    before = list(house.demand.calls)
+    kept.leave()
+
+    assert before == [("want", "a")]
+    assert house.demand.calls == [("want", "a"), ("unwant", "a")]
+
+
+def test_plain_channel_has_no_strays(strays: Callable[[], int]) -> None:
+    house = keeping()
+    house.crowd(1)
+
+    house.publish("1")
+
+    assert strays() == 0
+
+
+def test_gap_of_the_journal_goes_to_plain_ones_as_it_is() -> None:
+    house = keeping()
+    [guest] = house.crowd(1)
+
+    house.hub.publish_kept(Batch("a", (Gap("a", "too_large", 1.0),), ("e1-6",)))
+
+    assert guest.told == [slow_gap("a") | {"reason": "too_large"}]

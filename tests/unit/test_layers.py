@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (
             "bridge.metrics",
             "bridge.reporter",
+            "bridge.doctor",
             "bridge.health",
             "bridge.worker",
             "bridge.app",

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from bridge.errors import Forbidden, Unavailable
-from bridge.message import Authenticate, Error, error_message
+from bridge.message import (
+    Authenticate,
+    Batch,
+    Error,
+    Gap,
+    Heartbeat,
+    Restored,
+    Subscribed,
+    error_message,
+)
 
 
 def test_token_is_never_shown() -> None:
@@ -24,3 +33,16 @@ def test_error_that_passes_says_when_to_ask_again() -> None:
     assert error_message(error, id=None, channel=None) == Error(
         "unavailable", "later", retry_delay=5.0
     )
+
+
+def test_what_is_of_durable_channels_alone_is_none_unless_said() -> None:
+    assert Batch("a", ("1",)) == Batch("a", ("1",), cursors=None, pid=None)
+    assert Gap("a", "slow", 1.0) == Gap("a", "slow", 1.0, since=None, cursor=None)
+    assert Subscribed("a", False, False) == Subscribed("a", False, False, None, None)
+    assert Heartbeat() == Heartbeat(cursor=None)
+
+
+def test_equal_values_are_one_key() -> None:
+    first, second = Restored("a"), Restored("a")
+
+    assert {first: 1}[second] == 1

@@ -20,6 +20,7 @@ from bridge.message import (
     Ping,
     Pong,
     Request,
+    Restored,
     ServerMessage,
     Subscribe,
     Subscribed,
@@ -105,7 +106,19 @@ def test_protocol_has_its_number_and_name() -> None:
             Gap("a", "not_kept", 1.0),
             '{"type":"gap","channel":"a","reason":"not_kept","reload_window":1.0}',
         ),
+        (
+            Subscribed("a", durable=True, resumed=True, id=1, cursor="e1-7"),
+            '{"type":"subscribed","channel":"a","durable":true,"resumed":true,'
+            '"id":1,"cursor":"e1-7"}',
+        ),
+        (
+            Gap("a", "expired", 1.0, cursor="e1-7"),
+            '{"type":"gap","channel":"a","reason":"expired","reload_window":1.0,'
+            '"cursor":"e1-7"}',
+        ),
+        (Restored("a"), '{"type":"restored","channel":"a"}'),
         (Heartbeat(), '{"type":"heartbeat"}'),
+        (Heartbeat("e1-7"), '{"type":"heartbeat","cursor":"e1-7"}'),
         (Pong("x"), '{"type":"pong","id":"x"}'),
         (Pong(), '{"type":"pong"}'),
         (
@@ -252,6 +265,34 @@ def test_batch_is_one_chunk_with_its_notifications_in_order() -> None:
 
 def test_empty_batch_has_no_chunk() -> None:
     assert encode_batch(Batch("a", ())) == []
+
+
+def test_notification_of_the_journal_has_its_cursor() -> None:
+    [chunk] = encode_batch(Batch("a", ("[1]", "two"), ("e1-7", "e1-9")))
+
+    assert [payload.decode() for _, payload in server_frames(chunk)] == [
+        '{"type":"notification","channel":"a","cursor":"e1-7","data":[1]}',
+        '{"type":"notification","channel":"a","cursor":"e1-9","text":"two"}',
+    ]
+
+
+def test_gap_stands_where_the_entry_stood_that_cannot_be_delivered() -> None:
+    gap = Gap("a", "too_large", 1.5, cursor="e1-8")
+
+    [chunk] = encode_batch(Batch("a", ("7", gap, "9"), ("e1-7", "e1-8", "e1-9")))
+
+    first, second, third = server_frames(chunk)
+    assert second == (0x81, server_frames(encode(gap))[0][1])
+    assert [json.loads(payload)["cursor"] for _, payload in (first, second, third)] == [
+        "e1-7",
+        "e1-8",
+        "e1-9",
+    ]
+
+
+def test_batch_with_fewer_cursors_than_payloads_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        encode_batch(Batch("a", ("7", "8"), ("e1-7",)))
 
 
 def _payload_for(frame_bytes: int) -> str:

@@ -92,13 +92,21 @@ class Line:
     def subscription(self, channel: str) -> Subscription:
         return Subscription(channel, codec=native, outlet=self.outlet)
 
-    def write(self, chunk: bytes, owner: Subscription | None = None) -> None:
+    def durable(self, channel: str) -> Durable:
+        return Durable(self.subscription(channel))
+
+    def write(
+        self,
+        chunk: bytes,
+        owner: Subscription | None = None,
+        before: int | None = None,
+    ) -> None:
         """Write; the first chunk that waits is the head."""
         idle = self.outlet.backlog_bytes == 0
         if owner is not None and self._at_once:
-            write_all([owner], chunk, None)
+            write_all([owner], chunk, before)
         else:
-            self.outlet.write(chunk, owner)
+            self.outlet.write(chunk, owner, before)
         if idle:
             self._head = self.outlet.backlog_bytes
 
@@ -121,6 +129,27 @@ class Line:
         room = LIMIT - self.behind
         self.notify(owner, "x" * (room - frame - len(owner.channel)))
         assert self.behind == LIMIT
+
+
+class Durable:
+    """A subscription that follows the journal, until it falls behind."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        subscription.fall_behind = self._fall_behind
+        #: The positions that it fell back to.
+        self.back: list[int] = []
+
+    def _fall_behind(self, subscription: Subscription, position: int) -> None:
+        assert subscription is self.subscription
+        self.back.append(position)
+        subscription.follows = False
+
+    def entry(self, line: Line, position: int, text: str) -> None:
+        """Write an entry of the journal."""
+        channel = self.subscription.channel
+        [chunk] = native.encode_batch(Batch(channel, (text,), (f"e1-{position}",)))
+        line.write(chunk, self.subscription, position - 1)
 
 
 @pytest.fixture(params=[False, True], ids=["one", "all"])
@@ -238,6 +267,7 @@ def test_outlet_is_direct_again_after_its_backlog(line: Make) -> None:
 
     a.outlet.write(b"direct")
 
+    assert a.outlet.direct == a.near.send
     assert a.outlet.backlog_bytes == 0
     assert a.available() == b"direct"
 
@@ -488,6 +518,210 @@ def test_single_chunk_behind_the_head_may_be_larger_than_the_limit(
     found, _ = after_head(a.read_all())
     assert found == [notification("a", "x" * 20_000)]
     assert a.failures == []
+
+
+# Durable channels.
+
+
+def entry(position: int, text: str) -> dict[str, Any]:
+    return notification("a", text) | {"cursor": f"e1-{position}"}
+
+
+def test_entries_that_wait_follow_like_notifications(line: Make) -> None:
+    a = line()
+    durable = a.durable("a")
+    a.write(HEAD)
+
+    for position in (1, 2):
+        durable.entry(a, position, "x")
+
+    found, _ = after_head(a.read_all())
+    assert found == [entry(1, "x"), entry(2, "x")]
+    assert durable.back == []
+
+
+def test_full_backlog_takes_a_durable_subscription_back_and_leaves_no_gap(
+    line: Make,
+) -> None:
+    a = line()
+    durable = a.durable("a")
+    a.write(HEAD)
+    durable.entry(a, 7, "dropped")
+    durable.entry(a, 9, "x" * (LIMIT - 500))
+
+    durable.entry(a, 12, "read again " + "y" * 500)
+
+    assert durable.back == [6]
+    assert a.behind == 0
+    assert after_head(a.read_all()) == ([], [])
+    assert a.failures == []
+
+
+def test_durable_entry_that_is_begun_is_finished(line: Make) -> None:
+    a = line()
+    durable = a.durable("a")
+    durable.entry(a, 7, "x" * 400_000)
+    durable.entry(a, 8, "y" * (LIMIT - 500))
+
+    durable.entry(a, 9, "z" * 500)
+
+    assert durable.back == [7]
+    assert messages(a.read_all()) == [entry(7, "x" * 400_000)]
+
+
+def test_each_durable_subscription_goes_back_to_what_it_has(line: Make) -> None:
+    a = line()
+    one, other, plain = a.durable("one"), a.durable("other"), a.subscription("a")
+    a.write(HEAD)
+    one.entry(a, 3, "x")
+    other.entry(a, 5, "x")
+    a.say("kept")
+    one.entry(a, 8, "x")
+    a.fill(plain)
+
+    a.notify(plain, "next")
+
+    assert (one.back, other.back) == ([2], [4])
+    found, _ = after_head(a.read_all())
+    assert found == [pong("kept"), gap("a"), notification("a", "next")]
+
+
+def test_durable_subscription_goes_back_once(line: Make) -> None:
+    a = line()
+    durable, plain = a.durable("a"), a.subscription("b")
+    a.write(HEAD)
+    durable.entry(a, 7, "x")
+    for _ in range(3):
+        a.fill(plain)
+
+        a.notify(plain, "next")
+
+    assert durable.back == [6]
+
+
+def test_durable_subscription_that_left_does_not_go_back(line: Make) -> None:
+    a = line()
+    left, plain = a.durable("left"), a.subscription("a")
+    a.write(HEAD)
+    left.entry(a, 3, "x")
+    a.fill(plain)
+    left.subscription.end()
+
+    a.notify(plain, "next")
+
+    assert left.back == []
+
+
+def test_others_drop_makes_room_for_an_entry(line: Make) -> None:
+    a = line()
+    durable, plain = a.durable("a"), a.subscription("b")
+    a.write(HEAD)
+    a.fill(plain)
+
+    durable.entry(a, 7, "next")
+
+    found, _ = after_head(a.read_all())
+    assert found == [gap("b"), entry(7, "next")]
+    assert durable.back == []
+
+
+def test_entry_that_never_fits_takes_its_subscription_back(line: Make) -> None:
+    a = line()
+    durable = a.durable("a")
+    a.write(HEAD)
+    kept = frames.encode_text(b'{"type":"pong"}' + b" " * (LIMIT - 300))
+    a.write(kept)
+
+    durable.entry(a, 7, "x" * 1000)
+
+    assert durable.back == [6]
+    assert a.behind == len(kept)
+    assert a.failures == []
+
+
+def test_position_before_the_first_entry_is_no_position_at_all_but_0(
+    line: Make,
+) -> None:
+    a = line()
+    durable = a.durable("a")
+    a.write(HEAD)
+    durable.entry(a, 1, "x" * (LIMIT - 500))
+
+    durable.entry(a, 2, "y" * 500)
+
+    assert durable.back == [0]
+
+
+# Idle.
+
+
+def test_outlet_is_idle_while_nothing_waits(line: Make) -> None:
+    a = line()
+
+    before = a.outlet.idle
+    a.outlet.write(HEAD)
+    waiting = a.outlet.idle
+    a.read_all()
+
+    assert (before, waiting, a.outlet.idle) == (True, False, True)
+
+
+def test_idle_outlet_calls_at_once(line: Make) -> None:
+    calls: list[int] = []
+
+    line().outlet.when_idle(lambda: calls.append(1))
+
+    assert calls == [1]
+
+
+def test_outlet_calls_once_each_in_order_when_nothing_waits_any_more(
+    line: Make,
+) -> None:
+    a = line()
+    calls: list[tuple[int, bool]] = []
+    a.outlet.write(HEAD)
+    for number in range(3):
+        a.outlet.when_idle(lambda number=number: calls.append((number, a.outlet.idle)))
+    a.outlet.write(b"tail")
+    before = list(calls)
+
+    received = a.read_all()
+    a.outlet.write(HEAD)
+    a.read_all()
+
+    assert before == []
+    assert received == HEAD + b"tail"
+    assert calls == [(0, True), (1, True), (2, True)]
+
+
+def test_outlet_may_be_written_to_when_it_calls(line: Make) -> None:
+    a = line()
+    later: list[bool] = []
+
+    def write() -> None:
+        a.outlet.write(b"more")
+        a.outlet.write(HEAD)
+        a.outlet.when_idle(lambda: later.append(a.outlet.idle))
+
+    a.outlet.write(HEAD)
+    a.outlet.when_idle(write)
+
+    assert a.read(2 * len(HEAD) + 4) == HEAD + b"more" + HEAD
+    run_until(lambda: later)
+    assert later == [True]
+
+
+def test_stopped_outlet_does_not_call(line: Make) -> None:
+    a = line()
+    calls: list[int] = []
+    a.outlet.write(HEAD)
+    a.outlet.when_idle(lambda: calls.append(1))
+
+    a.outlet.stop()
+    until = time.monotonic() + 0.05
+    run_until(lambda: time.monotonic() > until)
+
+    assert calls == []
 
 
 # Giving up.

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from bridge.cursor import Cursor
 from bridge.errors import BadChannel, Unavailable
-from bridge.message import Gap, Interrupted
+from bridge.message import Gap, Interrupted, Restored
 from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription
 from bridge.wire import native
 from unit.doubles import RecordingOutlet, messages
@@ -248,3 +249,173 @@ def test_nothing_of_a_subscription_itself_may_be_dropped(
 
     # Chunks without owner are kept when a client is slow.
     assert outlet.owners == [None, None, None, None]
+
+
+# Durable channels.
+
+NEWEST = Cursor("e1", 9)
+ANSWERED = {
+    "type": "subscribed",
+    "channel": "a",
+    "durable": True,
+    "resumed": False,
+    "cursor": "e1-9",
+}
+EXPIRED = {
+    "type": "gap",
+    "channel": "a",
+    "reason": "expired",
+    "reload_window": 2.0,
+    "cursor": "e1-9",
+}
+JOURNAL_LOST = {"type": "interrupted", "channel": "a", "reason": "journal_lost"}
+
+
+def expired() -> Gap:
+    return Gap("a", "expired", 2.0, cursor="e1-9")
+
+
+def durable(outlet: RecordingOutlet, **options: Any) -> Subscription:
+    """A subscription that the feed has taken in, and has not answered."""
+    made = subscription(outlet, **options)
+    made.fall_behind = never_behind
+    return made
+
+
+def never_behind(subscription: Subscription, position: int) -> None:
+    raise AssertionError("it fell behind")
+
+
+def lost(subscription: Subscription) -> None:
+    subscription.interrupted(native.encode(Interrupted("a", "journal_lost")))
+
+
+def test_subscription_is_durable_once_the_feed_has_it(outlet: RecordingOutlet) -> None:
+    plain, kept = subscription(outlet), durable(outlet)
+
+    assert (plain.durable, kept.durable) == (False, True)
+    assert (kept.answered, kept.position, kept.state) == (False, 0, State.PENDING)
+
+
+def test_subscription_with_a_cursor_had_the_channel_before(
+    outlet: RecordingOutlet,
+) -> None:
+    new, known = subscription(outlet), subscription(outlet, cursor=NEWEST)
+    resumed = subscription(outlet, resume=True)
+
+    assert [one.resume for one in (new, known, resumed)] == [False, True, True]
+
+
+def test_durable_subscription_is_answered_with_where_the_journal_stands(
+    outlet: RecordingOutlet,
+) -> None:
+    new = durable(outlet, id="x")
+
+    new.answer(NEWEST, None)
+
+    assert (new.state, new.answered) == (State.LIVE, True)
+    assert outlet.messages == [ANSWERED | {"id": "x"}]
+    assert outlet.owners == [None]
+
+
+def test_cursor_from_which_nothing_is_missing_is_resumed(
+    outlet: RecordingOutlet,
+) -> None:
+    durable(outlet, cursor=Cursor("e1", 5)).answer(NEWEST, None)
+
+    assert outlet.messages == [ANSWERED | {"resumed": True}]
+
+
+def test_cursor_from_which_something_is_missing_has_a_gap(
+    outlet: RecordingOutlet,
+) -> None:
+    durable(outlet, cursor=Cursor("e1", 5)).answer(NEWEST, expired())
+
+    assert outlet.messages == [ANSWERED, EXPIRED]
+    assert outlet.owners == [None, None]
+
+
+def test_one_who_is_gone_when_it_is_answered_is_told_of_no_gap(
+    outlet: RecordingOutlet,
+) -> None:
+    gone = durable(outlet, resume=True)
+    outlet.on_write = gone.end
+
+    gone.answer(NEWEST, expired())
+
+    assert outlet.messages == [ANSWERED]
+
+
+def test_answer_ends_an_interruption(outlet: RecordingOutlet) -> None:
+    away = durable(outlet)
+    lost(away)
+
+    away.answer(NEWEST, None)
+    away.restored(never)
+
+    assert away.state is State.LIVE
+    assert outlet.messages == [JOURNAL_LOST, ANSWERED]
+
+
+def test_source_that_is_back_is_told_to_one_who_knew_that_it_was_away(
+    outlet: RecordingOutlet,
+) -> None:
+    live = durable(outlet)
+    live.answer(NEWEST, None)
+    lost(live)
+    lost(live)
+
+    live.restored(lambda: native.encode(Restored("a")))
+    live.restored(never)
+
+    assert live.state is State.LIVE
+    assert outlet.messages == [
+        ANSWERED,
+        JOURNAL_LOST,
+        {"type": "restored", "channel": "a"},
+    ]
+
+
+def test_reset_ends_an_interruption_with_its_gap(outlet: RecordingOutlet) -> None:
+    live = durable(outlet)
+    live.answer(NEWEST, None)
+    lost(live)
+
+    live.reset(native.encode(expired()))
+    live.restored(never)
+
+    assert live.state is State.LIVE
+    assert outlet.messages == [ANSWERED, JOURNAL_LOST, EXPIRED]
+
+
+def test_slow_durable_subscription_goes_back_and_has_no_gap(
+    outlet: RecordingOutlet,
+) -> None:
+    slow = subscription(outlet)
+    back: list[tuple[Subscription, int]] = []
+    slow.fall_behind = lambda subscription, position: back.append(
+        (subscription, position)
+    )
+
+    assert slow.dropped(7.0) == b""
+
+    assert back == [(slow, 7)]
+    assert outlet.messages == []
+
+
+def test_second_request_of_a_durable_channel_is_confirmed_with_its_cursor(
+    outlet: RecordingOutlet,
+) -> None:
+    live = durable(outlet)
+
+    live.confirm(2, "e1-4")
+
+    assert outlet.messages == [ANSWERED | {"cursor": "e1-4", "id": 2}]
+
+
+def test_one_who_left_follows_no_more(outlet: RecordingOutlet) -> None:
+    live = durable(outlet)
+
+    live.end()
+
+    assert (live.active, live.follows) == (False, False)
