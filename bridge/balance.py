@@ -27,6 +27,12 @@ SLACK, SLACK_SHARE = 4, 0.02
 """How many more connections are no reason to wait: the larger of a number and
 a share of what the other has."""
 
+BOOTING = 2**62
+"""In the place of a count: accepts soon, and nobody need wait for it."""
+
+BOOT_TIME = 30.0
+"""Seconds in which a worker that was made accepts, or never will."""
+
 _ROW = struct.Struct("=dq")  # time of the last sign of life, connections
 
 
@@ -45,9 +51,15 @@ class Table:
         """Return a worker's row; `number` is its age, which Gunicorn counts."""
         return Row(self, number % ROWS)
 
-    def write(self, row: int, connections: int | None) -> None:
-        """Set a row; None: the worker accepts nothing, or not yet."""
-        alive = (0.0, 0) if connections is None else (self._clock(), connections)
+    def write(self, row: int, connections: int | None, ahead: float = 0.0) -> None:
+        """Set a row; None: the worker accepts nothing.
+
+        Args:
+            ahead: seconds for which this counts as a sign of life.
+        """
+        alive = (0.0, 0)
+        if connections is not None:
+            alive = (self._clock() + ahead, connections)
         _ROW.pack_into(self._memory, row * _ROW.size, *alive)
 
     def least(self, row: int) -> int | None:
@@ -67,11 +79,16 @@ class Row:
     def __init__(self, table: Table, number: int) -> None:
         self._table = table
         self._number = number
-        self.leave()
+        table.write(number, BOOTING, ahead=BOOT_TIME)
 
     def update(self, connections: int) -> None:
         """Say how many connections this worker has; at least once a second."""
         self._table.write(self._number, connections)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other worker accepts, or is about to."""
+        return self._table.least(self._number) is None
 
     def leave(self) -> None:
         """Accept nothing any more: nobody should wait for this worker."""

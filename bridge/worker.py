@@ -48,6 +48,9 @@ IGNORED_SETTINGS = (
 SPARE_FILES = 200
 """Open files beside clients: listening sockets, PostgreSQL, logs, libraries."""
 
+REFUSE_INTERVAL = 0.1
+"""Seconds between two looks for connections during a drain."""
+
 MIDDLE_COLLECTIONS = 1000
 """Garbage collections of the middle generation to one of the oldest; Python's
 default is 10."""
@@ -161,10 +164,20 @@ class BridgeWorker(GeventWebSocketWorker):
         self._row.leave()
         for server in self._servers:
             server.drain()
+        refusing = gevent.spawn(self._refuse_while_alone)
         try:
             runtime.drain_all()
         finally:
+            refusing.kill()
             self.alive = False
+
+    def _refuse_while_alone(self) -> None:
+        """A health check must not hang because nobody else would answer it."""
+        while True:
+            if self._row.is_alone:
+                for server in self._servers:
+                    server.refuse_waiting()
+            gevent.sleep(REFUSE_INTERVAL)
 
     def _quit(self, sig: int, frame: Any) -> None:
         if not self._draining:

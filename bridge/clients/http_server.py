@@ -28,6 +28,7 @@ from typing import Any
 
 import gevent
 from gevent.pywsgi import WSGIHandler
+from gevent.server import StreamServer
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
@@ -365,6 +366,11 @@ class BridgeServer(PyWSGIServer):
         """A handler has ended; gevent's hook, called once for each."""
         self._serving -= 1
         super().do_close(sock, *args)
+
+    def refuse_waiting(self) -> None:
+        """Take what has come during a drain: the application answers 503."""
+        while accepted := StreamServer.do_read(self):
+            self.do_handle(*accepted)
 
     def drain(self) -> None:
         """Accept nothing more and end the connections that wait for a request."""

@@ -231,3 +231,41 @@ def test_websocket_works_where_gunicorn_ends_tls(
     assert received == payloads
     assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+def test_health_check_is_answered_while_the_only_worker_drains(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    server = gunicorn(database.url, drain_window=3).start()
+    sockets = [raw_websocket(server, "/ws?channel=a") for _ in range(600)]
+    assert server.process is not None
+
+    server.process.terminate()
+    wait_until(lambda: server.get("/readyz")[0] == 503)
+    status, headers, _ = server.upgrade("/ws")
+
+    assert server.readiness()["reason"] == "draining"
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert server.get("/healthz")[0] == 200
+    for sock in sockets:
+        sock.close()
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log
+
+
+def test_reload_answers_every_request(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    server = gunicorn(database.url, drain_window=1).start()
+    sockets = [raw_websocket(server, "/ws?channel=a") for _ in range(300)]
+    before = server.workers
+    assert server.process is not None
+
+    server.process.send_signal(signal.SIGHUP)
+    statuses = []
+    while not server.workers or set(before) & set(server.workers):
+        statuses.append(server.get("/healthz")[0])
+
+    assert set(statuses) == {200}
+    for sock in sockets:
+        sock.close()

@@ -63,6 +63,21 @@ def test_worker_that_leaves_is_not_waited_for(rows: list[Row]) -> None:
     assert rows[0].should_wait(100) is False
 
 
+def test_worker_that_boots_is_there_and_not_waited_for(
+    clock: Clock,
+) -> None:
+    table = Table(clock)
+    old = table.row(0)
+    assert old.is_alone
+
+    young = table.row(1)
+
+    assert not old.is_alone
+    assert old.should_wait(10_000) is False
+    young.leave()
+    assert old.is_alone
+
+
 def test_new_worker_takes_a_row_as_empty(clock: Clock) -> None:
     table = Table(clock)
     first, old = table.row(0), table.row(1)
