@@ -1,20 +1,25 @@
 """Every benchmark: writes docs/performance.md, .svg and .json.
 
-python benchmarks/bench.py            # about half an hour, on a quiet machine
-python benchmarks/bench.py --quick    # less than two; figures mean little
+python benchmarks/bench.py            # 45 minutes or so, on a quiet machine
+python benchmarks/bench.py --quick    # some three minutes; figures mean little
 """
 
 from __future__ import annotations
 
 import sys
 
+import bulk
 import channels
 import fanout
 import hostile
 import idle
+import journal
 import memory
+import replay
+import sequencing
 import storm
 import tls
+import writers
 from program import main
 
 SCENARIOS = (
@@ -25,7 +30,12 @@ SCENARIOS = (
     *storm.SCENARIOS,
     *tls.SCENARIOS,
     *hostile.SCENARIOS,
+    *writers.SCENARIOS,
+    *bulk.SCENARIOS,
+    *journal.SCENARIOS,
+    *sequencing.SCENARIOS,
+    *replay.SCENARIOS,
 )
 
 if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))
+    sys.exit(main(SCENARIOS, all_of_them=True))

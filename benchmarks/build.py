@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,9 @@ __all__ = ["BUILD", "HERE", "Absent", "bare", "load", "relay"]
 
 HERE = Path(__file__).parent
 BUILD = HERE / ".build"
+
+# The servers and databases that the tests use (`support`).
+sys.path.insert(0, str(HERE.parent / "tests"))
 
 CFLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
 NODE_PACKAGES = ("ws@8", "pg@8", "socket.io@4")

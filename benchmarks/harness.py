@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 import tables
@@ -35,10 +35,13 @@ __all__ = [
     "Scenario",
     "faults_of",
     "finish",
+    "interleaved",
     "one_line",
     "payload",
     "say",
 ]
+
+T = TypeVar("T")
 
 WARM_UP = 20
 """Notifications before anything is measured; runtimes compile what they use."""
@@ -87,24 +90,27 @@ def payload(n: int, size: int) -> str:
 
 
 class Publisher:
-    """One session that commits notifications; each has its channel's number."""
+    """One session that commits notifications; each has its channel's number.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        function: what publishes.
+    """
+
+    def __init__(self, url: str, function: str = "pg_notify") -> None:
         # A commit that hangs must not hang the benchmark.
         self._connection: Connection = psycopg2.connect(
             url, options=f"-c statement_timeout={STATEMENT_TIMEOUT}"
         )
         self._connection.autocommit = True
         self._cursor = self._connection.cursor()
+        self._query = f"SELECT {function}(%s, %s)"
 
     def close(self) -> None:
         self._connection.close()
 
     def publish(self, n: int, channel: int = 0, size: int = 100) -> None:
         """Commit one; t is the moment before."""
-        self._cursor.execute(
-            "SELECT pg_notify(%s, %s)", (f"{PREFIX}{channel}", payload(n, size))
-        )
+        self._cursor.execute(self._query, (f"{PREFIX}{channel}", payload(n, size)))
 
     def burst(self, commits: int, channels: int = 1, size: int = 100) -> float:
         """Commit as fast as the session can, round the channels; returns seconds."""
@@ -134,9 +140,13 @@ class Attempt:
         self._stack = ExitStack()
         self._server: Server | None = None
 
-    def start(self, **options: Any) -> Server:
-        """Start the system; options of `System.start`."""
-        self._server = self.system.start(self._bench.url, **options)
+    def start(self, url: str | None = None, **options: Any) -> Server:
+        """Start the system; options of `System.start`.
+
+        Args:
+            url: the database; None: the bench's.
+        """
+        self._server = self.system.start(url or self._bench.url, **options)
         self._stack.callback(self._server.end)
         return self._server
 
@@ -226,16 +236,8 @@ class Bench:
         return [one for one in self._systems if not keys or one.key in keys]
 
     def rounds(self, *keys: str) -> Iterator[tuple[int, System]]:
-        """Go through the runs, in each through the systems.
-
-        Each run begins with another system, so that none always comes after
-        the same neighbour.
-        """
-        found = self.systems(*keys)
-        for run in range(self.runs):
-            turn = run % len(found) if found else 0
-            for system in found[turn:] + found[:turn]:
-                yield run, system
+        """Go through the runs, in each through the systems."""
+        return interleaved(self.runs, self.systems(*keys))
 
     @contextmanager
     def attempt(self, system: Any, run: int, *scenarios: str) -> Iterator[Attempt]:
@@ -268,6 +270,18 @@ class Scenario:
 
     name: str
     measure: Callable[[Bench], None]
+
+
+def interleaved(runs: int, contestants: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Go through the runs, in each through the contestants.
+
+    Each run begins with another one, so that none always comes after the same
+    neighbour.
+    """
+    for run in range(runs):
+        turn = run % len(contestants) if contestants else 0
+        for contestant in (*contestants[turn:], *contestants[:turn]):
+            yield run, contestant
 
 
 def finish(load: Load) -> tuple[dict[str, Any], list[str]]:

@@ -9,15 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
-
-import build
-
-sys.path.insert(0, str(build.HERE.parent / "tests"))
 
 from support.waiting import wait_until
 

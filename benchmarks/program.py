@@ -31,9 +31,18 @@ __all__ = ["main"]
 DOCS = build.HERE.parent / "docs"
 
 
-def main(scenarios: Sequence[Scenario], arguments: Sequence[str] | None = None) -> int:
-    """Run a program of benchmarks; returns the exit code."""
-    options = _options(scenarios, arguments)
+def main(
+    scenarios: Sequence[Scenario],
+    arguments: Sequence[str] | None = None,
+    *,
+    all_of_them: bool = False,
+) -> int:
+    """Run a program of benchmarks; returns the exit code.
+
+    Args:
+        all_of_them: the scenarios are all that there are.
+    """
+    options = _options(scenarios, arguments, all_of_them)
     scale = options.scale
     chosen = [one for one in scenarios if one.name in options.only]
     wanted = [one for one in systems.ALL if one.key in options.systems]
@@ -106,7 +115,7 @@ class _Interrupts:
 
 
 def _options(
-    scenarios: Sequence[Scenario], arguments: Sequence[str] | None
+    scenarios: Sequence[Scenario], arguments: Sequence[str] | None, all_of_them: bool
 ) -> argparse.Namespace:
     names = [scenario.name for scenario in scenarios]
     keys = [system.key for system in systems.ALL]
@@ -152,7 +161,7 @@ def _options(
         except (AttributeError, TypeError, ValueError):
             parser.error(f"--set {change!r}: no such number of the scale")
     if options.out is None:
-        whole = len(names) == len(options.only) > 1
+        whole = all_of_them and len(names) == len(options.only)
         whole = whole and not options.quick and not options.set
         options.out = DOCS if whole else build.BUILD / "results"
     return options

@@ -31,7 +31,8 @@ How to read it:
   **pgbridge ÷ it** is the median of the ratios within the runs.
 - Server, PostgreSQL, writer and subscribers share this machine's cores, so the ratios
   say more than the figures. PostgreSQL runs without `fsync`, so that the commit costs
-  little and what is measured is the way behind it.
+  little and what is measured is the way behind it, except where a section says that
+  it flushes.
 - The subscribers are one C program (`benchmarks/load.c`) that counts frames, checks on
   every connection that no notification is missing, double or out of order, and answers
   pings. What it found wrong stands under *faults*.

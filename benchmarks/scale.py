@@ -26,6 +26,18 @@ class Scale:
         matrix_channels, payloads: the matrix; bytes.
         hostile_seconds: with the hostile crowd, and as many before it.
         burst_bytes: per subscriber in the matrix; below a backlog.
+        writers_seconds, writers_clients: of pgbench.
+        listening_workers: that listen meanwhile.
+        bulk_rows: of one INSERT.
+        durable_idle: durable events, one at a time.
+        durable_rate, durable_seconds: events a second, and for how long.
+        settle_seconds, rest_seconds: of quiet, before it is looked at, and
+            while.
+        sequenced: events that get their positions.
+        held_events: the same while old transactions are open.
+        replay: events that one client resumes.
+        replay_clients, replay_events: clients, and what each resumes.
+        replay_channels: over which they are.
     """
 
     subscribers: int = 1000
@@ -45,6 +57,21 @@ class Scale:
     payloads: tuple[int, ...] = (100, 2000, 7900)
     hostile_seconds: int = 10
     burst_bytes: int = 1_000_000
+    writers_seconds: int = 4
+    writers_clients: tuple[int, ...] = (8, 16)
+    listening_workers: tuple[int, ...] = (1, 4, 16)
+    bulk_rows: int = 100_000
+    durable_idle: int = 200
+    durable_rate: int = 1000
+    durable_seconds: float = 5.0
+    settle_seconds: float = 20.0
+    rest_seconds: float = 10.0
+    sequenced: int = 200_000
+    held_events: int = 500_000
+    replay: int = 100_000
+    replay_clients: int = 1000
+    replay_events: int = 1000
+    replay_channels: tuple[int, ...] = (1, 100)
 
 
 FULL = Scale()
@@ -63,5 +90,19 @@ QUICK = Scale(
     matrix_channels=(1, 100),
     payloads=(100, 7900),
     hostile_seconds=2,
+    writers_seconds=1,
+    writers_clients=(8,),
+    listening_workers=(1, 2),
+    bulk_rows=5000,
+    durable_idle=20,
+    durable_seconds=1.0,
+    settle_seconds=3.0,
+    rest_seconds=2.0,
+    sequenced=10_000,
+    held_events=10_000,
+    replay=5000,
+    replay_clients=100,
+    replay_events=100,
+    replay_channels=(1, 10),
 )
-"""Shows in less than two minutes that everything runs; its figures mean little."""
+"""Shows in some three minutes that everything runs; its figures mean little."""

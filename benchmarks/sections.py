@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import durable_sections
 from tables import (
     OURS,
     Results,
@@ -317,6 +318,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Results], str]]] = [
         "commits are the limit, since each is for few subscribers.",
         matrix,
     ),
+    *durable_sections.SECTIONS,
 ]
 
 

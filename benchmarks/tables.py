@@ -27,6 +27,7 @@ __all__ = [
     "rounded",
     "seconds",
     "short",
+    "small",
     "table",
     "times",
     "values",
@@ -68,6 +69,11 @@ def milliseconds(value: float) -> str:
 
 def microseconds(value: float) -> str:
     return f"{value * 1e6:,.0f} µs"
+
+
+def small(value: float) -> str:
+    """Microseconds, with a digit behind the point."""
+    return f"{value * 1e6:.1f} µs"
 
 
 def seconds(value: float) -> str:
