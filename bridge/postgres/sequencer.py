@@ -40,6 +40,11 @@ log = logging.getLogger(__name__)
 STEP_INTERVAL = 0.003
 """Seconds between two steps while there is work."""
 
+BUSY_INTERVAL, PER_EVENT = 0.015, 0.0002
+"""The same at most, and seconds of it for each event of the last step, while
+there is much work. A step, and waking every worker, cost as much for one event
+as for fifty, and the writers share that machine."""
+
 IDLE_STEPS = 5
 """Steps without work before it tries to sleep: a busy writer need not ring."""
 
@@ -199,7 +204,8 @@ class Sequencer:
                 gevent.sleep(CONTENDED_DELAY)
                 continue
             if steps:
-                idle, interval = 0, STEP_INTERVAL
+                idle = 0
+                interval = max(STEP_INTERVAL, min(BUSY_INTERVAL, steps * PER_EVENT))
             else:
                 idle += 1
             if idle >= IDLE_STEPS:

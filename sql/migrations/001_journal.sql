@@ -257,19 +257,49 @@ AS $$
 DECLARE
     row_id bigint;
 BEGIN
-    IF channel IS NULL OR channel = '' OR octet_length(channel) > 255
-        OR starts_with(channel, 'bridge_')
-    THEN
-        PERFORM bridge.refuse_channel(channel);
-    END IF;
-
+    -- Each expression is prepared anew in each transaction, so there are two.
     INSERT INTO bridge.outbox (xid, channel, payload, at)
     SELECT pg_current_xact_id(), publish.channel, coalesce(publish.payload, ''),
         clock_timestamp()
-    WHERE NOT EXISTS (SELECT FROM bridge.overflow)
+    WHERE channel <> '' AND octet_length(channel) <= 255
+    AND NOT starts_with(channel, 'bridge_')
+    AND NOT EXISTS (SELECT FROM bridge.overflow)
     RETURNING id INTO row_id;
 
+    -- The door: a writer that gets the lock is silent. The sequencer sleeps if it
+    -- does not. (The key is bridge.lock_class(), whose call costs as much as the
+    -- lock.) OR goes from left to right.
+    IF row_id IS NULL OR row_id % 1000 = 0
+        OR current_setting('bridge.wake', true) = 'off'
+        OR current_setting('max_prepared_transactions') <> '0'
+        OR NOT pg_try_advisory_xact_lock_shared(
+            ('bridge.state'::regclass::oid::bigint & 2147483647)::integer, 1
+        )
+    THEN
+        PERFORM bridge.attend(channel, row_id);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION bridge.publish(text, text) IS
+    'tell the subscribers of a channel when this transaction commits';
+
+-- What publish() does rarely: refuse, drop, look at the bound, ring. `row_id` is
+-- the row that it made; NULL: none.
+CREATE OR REPLACE FUNCTION bridge.attend(channel text, row_id bigint)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wake text := current_setting('bridge.wake', true);
+BEGIN
     IF row_id IS NULL THEN
+        IF channel IS NULL OR channel = '' OR octet_length(channel) > 255
+            OR starts_with(channel, 'bridge_')
+        THEN
+            PERFORM bridge.refuse_channel(channel);
+        END IF;
         -- In this order: whoever sees the count finds the transaction in flight.
         PERFORM pg_current_xact_id();
         PERFORM nextval('bridge.dropped');
@@ -278,27 +308,22 @@ BEGIN
     IF row_id % 1000 = 0 THEN
         PERFORM bridge.check_outbox(row_id);
     END IF;
-
-    -- The door. If it is shut the sequencer sleeps: ring. A queue that is nearly
-    -- full must not fail this transaction; the sequencer looks once a second.
-    IF current_setting('bridge.wake', true) = 'off'
+    IF wake = 'off'
         OR (current_setting('max_prepared_transactions') <> '0'
-            AND current_setting('bridge.wake', true) IS DISTINCT FROM 'on')
+            AND wake IS DISTINCT FROM 'on')
+        OR pg_try_advisory_xact_lock_shared(bridge.lock_class(), 1)
     THEN
         RETURN;
     END IF;
-    -- (The key is bridge.lock_class(), whose call would cost as much as the lock.)
-    IF NOT pg_try_advisory_xact_lock_shared(
-        ('bridge.state'::regclass::oid::bigint & 2147483647)::integer, 1
-    ) AND pg_notification_queue_usage() < 0.9
-    THEN
+    -- A queue that is nearly full must not fail this transaction; the sequencer
+    -- looks once a second.
+    IF pg_notification_queue_usage() < 0.9 THEN
         PERFORM pg_catalog.pg_notify('bridge_wake', '');
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION bridge.publish(text, text) IS
-    'tell the subscribers of a channel when this transaction commits';
+COMMENT ON FUNCTION bridge.attend(text, bigint) IS 'what publish() does rarely';
 
 -- Say what is wrong with a channel's name.
 CREATE OR REPLACE FUNCTION bridge.refuse_channel(channel text)
@@ -678,6 +703,7 @@ REVOKE ALL ON FUNCTION
     bridge.identity(),
     bridge.timeline(),
     bridge.random_epoch(),
+    bridge.attend(text, bigint),
     bridge.check_outbox(bigint),
     bridge.step(),
     bridge.start_epoch(bigint),
