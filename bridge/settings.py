@@ -113,14 +113,14 @@ class Settings:
         parse.whole(1, 100, "threads"),
         4,
         shown="4",
-        says="Native threads of a worker that run the policy.",
+        says="Native threads of a worker for each kind of question to the policy.",
     )
     max_access_checks: int = _setting(
         parse.whole(1, 10_000, "checks"),
         64,
         shown="64",
-        says="Questions to the policy that may wait in a worker; further ones are "
-        "answered `unavailable`.",
+        says="Questions of a kind to the policy that may wait in a worker; further "
+        "ones are answered `unavailable`.",
     )
     allowed_origins: tuple[str, ...] = _setting(
         parse.origins,

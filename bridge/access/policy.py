@@ -4,13 +4,16 @@ Private by default: a channel is open to everybody when it matches
 `BRIDGE_PUBLIC_CHANNELS`; any other one only when the policy of `BRIDGE_ACCESS`
 says so. A policy is the application's code and may do anything: it runs in a
 native thread (a blocking ORM call in gevent's hub would stop every client),
-under a deadline, and only so many questions wait at a time.
+under a deadline, and only so many questions wait at a time. Who a client is and
+what it may have are asked in different threads: clients of public channels
+come in while `may_subscribe` hangs.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -106,9 +109,9 @@ class Gatekeeper:
     Args:
         public: channels that are open to everybody.
         policy: None when every other channel is closed.
-        threads: native threads that run the policy.
+        threads: native threads for each kind of question.
         timeout: seconds for one question, waiting for a thread included.
-        max_checks: questions that may be open at a time.
+        max_checks: questions of a kind that may be open at a time.
     """
 
     def __init__(
@@ -124,11 +127,11 @@ class Gatekeeper:
         self._policy = policy
         self._cooperative = bool(getattr(policy, "cooperative", False))
         self._threads = threads
-        self._pool: ThreadPool | None = None
+        self._pools: dict[str, ThreadPool] = {}
         self._timeout = timeout
         self._max_checks = max_checks
-        #: Questions open now.
-        self._open = 0
+        #: Questions open now, of each kind.
+        self._open: Counter[str] = Counter()
         self._refused: set[str] = set()
 
     def identify(self, request: Request) -> Identity | None:
@@ -194,13 +197,15 @@ class Gatekeeper:
         expected: type | tuple[type, ...],
     ) -> T:
         """Run `call` where it may block, for at most the timeout."""
-        if self._open >= self._max_checks:
+        if self._open[question] >= self._max_checks:
             COUNTERS.refused_checks += 1
             raise Unavailable("too many access checks", retry_delay=RETRY_DELAY)
-        self._open += 1
+        self._open[question] += 1
         try:
             with gevent.Timeout(self._timeout):
-                answer = call() if self._cooperative else self._in_thread(call)
+                answer = (
+                    call() if self._cooperative else self._in_thread(question, call)
+                )
             # A forgotten coroutine, for one, is true and would open the door.
             if not isinstance(answer, expected):
                 raise TypeError(f"{question} returned {answer!r}")
@@ -221,14 +226,14 @@ class Gatekeeper:
                 extra={"action": "policy_failed"},
             )
         finally:
-            self._open -= 1
+            self._open[question] -= 1
         COUNTERS.refused_checks += 1
         raise Unavailable("access cannot be checked now", retry_delay=RETRY_DELAY)
 
-    def _in_thread(self, call: Callable[[], T]) -> T:
-        if self._pool is None:
-            self._pool = ThreadPool(self._threads)
-        result: Any = self._pool.spawn(_outcome, call).get()
+    def _in_thread(self, question: str, call: Callable[[], T]) -> T:
+        if question not in self._pools:
+            self._pools[question] = ThreadPool(self._threads)
+        result: Any = self._pools[question].spawn(_outcome, call).get()
         value, error = result
         if error is not None:
             raise error

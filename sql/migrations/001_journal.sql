@@ -25,7 +25,7 @@ BEGIN
         AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE 'pgbridge%'
     ) THEN
         RAISE EXCEPTION 'schema "bridge" exists and is not pgbridge''s'
-            USING HINT = 'Rename it: ALTER SCHEMA bridge RENAME TO …';
+            USING HINT = 'Rename it: ALTER SCHEMA bridge RENAME TO ...';
     END IF;
 END
 $$;
@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS bridge.journal (
     autovacuum_vacuum_scale_factor = 0.05
 );
 
-COMMENT ON TABLE bridge.journal IS 'the order: positions 1, 2, 3 … of what has committed';
+COMMENT ON TABLE bridge.journal IS 'the order: positions 1, 2, 3 ... of what has committed';
 COMMENT ON COLUMN bridge.journal.id IS 'the row of bridge.outbox that has the payload';
 COMMENT ON COLUMN bridge.journal.bytes IS 'length of the payload';
 COMMENT ON COLUMN bridge.journal.at IS 'when it got its position';

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg2
+import pytest
 from psycopg2.extensions import make_dsn
 from support.client import Client
 from support.gunicorn import Gunicorn
@@ -76,6 +77,21 @@ def test_psql_installs_as_well(either_database: Database) -> None:
     assert either_database.execute("SELECT version FROM bridge.status") == [
         (schema.VERSION,)
     ]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_installs_and_publishes_in_any_encoding(server_url: str, encoding: str) -> None:
+    database = Database(
+        server_url,
+        f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    try:
+        done = pgbridge(database, "install")
+        assert (done.returncode, done.stderr) == (0, "")
+        database.publish("news", "hello")
+        assert database.execute("SELECT bridge.step()") == [(1,)]
+    finally:
+        database.drop()
 
 
 def test_version_is_that_of_the_last_migration() -> None:

@@ -382,13 +382,22 @@ def test_one_question_too_many_is_unavailable_at_once(held: Held) -> None:
         "too many access checks",
         5.0,
     )
-    assert unavailable(lambda: gate.identify(REQUEST)) == (
-        "too many access checks",
-        5.0,
-    )
     held.release()
     assert [one.get(timeout=TIMEOUT) for one in asking] == [True, True]
     assert gate.may_subscribe(ADA, "inbox") is True
+
+
+def test_who_a_client_is_can_be_asked_while_may_subscribe_hangs(held: Held) -> None:
+    def answer(asked: str) -> object:
+        return held(asked) if asked == "inbox" else ADA
+
+    gate = gatekeeper(Says(answer), threads=1, max_checks=1)
+    asking = gevent.spawn(gate.may_subscribe, ADA, "inbox")
+    run_until(lambda: held.waiting == 1)
+
+    assert gate.identify(REQUEST) == ADA
+    held.release()
+    asking.get(timeout=TIMEOUT)
 
 
 def test_public_channel_is_open_also_with_too_many_questions(held: Held) -> None:
