@@ -18,70 +18,22 @@ Pure: no socket, no database, no greenlet.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
+from bridge.behind import Behind
 from bridge.channels import Patterns
 from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
+from bridge.entries import Entry, Found, Need, Page, batches, first_page
 from bridge.fan_out import Audience, FanOut
 from bridge.message import Batch, Gap, Interrupted, Restored
 from bridge.recent import Payload, Recent
 from bridge.subscription import State, Subscription
 
-__all__ = ["MAX_PAGE_BYTES", "MAX_PAGE_ENTRIES", "Entry", "Feed", "Need", "Page"]
-
-MAX_PAGE_ENTRIES = 500
-MAX_PAGE_BYTES = 256 * 1024
-"""What is read for those who are behind at a time, at least one entry."""
+__all__ = ["Feed"]
 
 MAX_GROUPS = 16
 """Brought forward from memory before the tail has its turn again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event of the journal.
-
-    Attributes:
-        payload: its text; a `Gap` when it cannot be delivered; None when
-            nobody here wanted it.
-        published_at: Unix seconds by the server's clock; None: not read.
-    """
-
-    position: int
-    channel: str
-    payload: Payload | None
-    published_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What must be read from the table.
-
-    Attributes:
-        after: entries of `channel` after this position, up to `upto`.
-    """
-
-    channel: str
-    after: int
-    upto: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What was read for a `Need`.
-
-    Attributes:
-        upto: no entry of the channel up to here is missing in it.
-        newest: the last position of the journal.
-    """
-
-    entries: Sequence[tuple[int, Payload]]
-    upto: int
-    epoch: str
-    floor: int
-    newest: int
 
 
 class Feed:
@@ -115,9 +67,8 @@ class Feed:
         self._members: dict[str, Audience] = {}
         #: Those that are live, by channel.
         self._live: dict[str, Audience] = {}
-        #: Those that are behind and can be written to, by channel and
-        #: position, the longest waiting first.
-        self._behind: dict[tuple[str, int], dict[Subscription, None]] = {}
+        #: Those that are behind and can be written to.
+        self._behind = Behind()
         #: Those that have more than the tail, and wait for it.
         self._ahead: dict[Subscription, None] = {}
         #: `advance` is writing.
@@ -131,7 +82,7 @@ class Feed:
     @property
     def behind(self) -> int:
         """How many can be brought forward now."""
-        return sum(len(group) for group in self._behind.values())
+        return len(self._behind)
 
     @property
     def cursor(self) -> Cursor:
@@ -178,7 +129,7 @@ class Feed:
         if subscription in self._live.get(channel, ()):
             self._leave_audience(self._live, channel, subscription)
         self._ahead.pop(subscription, None)
-        self._leave_queue(subscription)
+        self._behind.remove(subscription)
 
     # Data, from the greenlet that reads the journal.
 
@@ -245,7 +196,7 @@ class Feed:
                 journal.
         """
         before, self._writing = self.position, True
-        batches: dict[str, list[tuple[int, Payload]]] = {}
+        by_channel: dict[str, list[tuple[int, Payload]]] = {}
         for entry in entries:
             self._recent.add(entry.position, entry.channel, entry.payload)
             if entry.payload is None:
@@ -253,13 +204,13 @@ class Feed:
                 for subscription in self._live.get(entry.channel, ()):
                     self._fall_behind(subscription, before)
             else:
-                batches.setdefault(entry.channel, []).append(
+                by_channel.setdefault(entry.channel, []).append(
                     (entry.position, entry.payload)
                 )
         self._fan_out.begin()
         COUNTERS.notifications["journal"] += len(entries)
-        for channel, found in batches.items():
-            for batch, mark in self._batches(channel, found, before):
+        for channel, found in by_channel.items():
+            for batch, mark in batches(self.epoch, channel, found, before):
                 if channel in self._live:
                     self._fan_out.publish_after(self._live[channel], batch, mark)
                 also(batch)
@@ -282,12 +233,13 @@ class Feed:
         for _ in range(MAX_GROUPS):
             if not self._behind or self.state is not State.LIVE:
                 break
-            (channel, after), group = next(iter(self._behind.items()))
+            channel, after = self._behind.first
+            group = self._behind.at(channel, after)
             waiting = not all(one.answered for one in group)
             found = None if waiting else self._recent.after(channel, after)
             if found is None:
                 return Need(channel, after, self.position)
-            entries = _page(found)
+            entries = first_page(found)
             complete = len(entries) == len(found)
             upto = self.position if complete else entries[-1][0]
             self._forward(channel, after, entries, upto)
@@ -301,7 +253,7 @@ class Feed:
             return  # The tail finds the same out, and resets everybody.
         self.floor = max(self.floor, page.floor)
         if need.after < self.floor:
-            for subscription in tuple(self._take_queue(need)):
+            for subscription in self._behind.take(need.channel, need.after):
                 self._expire(subscription)
             return
         self._judge(need, page)
@@ -384,10 +336,10 @@ class Feed:
 
     def _judge(self, need: Need, page: Page) -> None:
         """Answer those whose cursor only the table could judge."""
-        for subscription in tuple(self._behind.get((need.channel, need.after), ())):
+        for subscription in self._behind.at(need.channel, need.after):
             if subscription.answered:
                 continue
-            self._leave_queue(subscription)
+            self._behind.remove(subscription)
             if need.after <= page.newest:
                 self._answer(subscription, None)
             else:
@@ -399,7 +351,7 @@ class Feed:
     ) -> None:
         if subscription.answered:
             subscription.restored(restored)
-        elif not self._is_queued(subscription):
+        elif subscription not in self._behind:
             self._place(subscription)
 
     def _begin_again(
@@ -420,8 +372,7 @@ class Feed:
         if not subscription.outlet.idle:
             subscription.outlet.when_idle(lambda: self._requeue(subscription))
             return
-        key = (subscription.channel, subscription.position)
-        self._behind.setdefault(key, {})[subscription] = None
+        self._behind.add(subscription)
         self._wake()
 
     def _requeue(self, subscription: Subscription) -> None:
@@ -430,62 +381,30 @@ class Feed:
             subscription.active
             and not subscription.follows
             and subscription not in self._ahead
-            and not self._is_queued(subscription)
+            and subscription not in self._behind
         ):
             self._queue(subscription)
-
-    def _is_queued(self, subscription: Subscription) -> bool:
-        key = (subscription.channel, subscription.position)
-        return subscription in self._behind.get(key, ())
-
-    def _leave_queue(self, subscription: Subscription) -> None:
-        key = (subscription.channel, subscription.position)
-        group = self._behind.get(key)
-        if group is not None:
-            group.pop(subscription, None)
-            if not group:
-                del self._behind[key]
-
-    def _take_queue(self, need: Need) -> dict[Subscription, None]:
-        return self._behind.pop((need.channel, need.after), {})
 
     def _forward(
         self,
         channel: str,
         after: int,
-        entries: Sequence[tuple[int, Payload]],
+        entries: Found,
         upto: int,
     ) -> None:
         """Write entries to those who are behind at `after`."""
-        group = self._behind.pop((channel, after), {})
+        group = self._behind.take(channel, after)
         audience = Audience()
         for subscription in group:
             subscription.position = upto
             subscription.follows = True
             audience.add(subscription)
-        for batch, mark in self._batches(channel, entries, after):
+        for batch, mark in batches(self.epoch, channel, entries, after):
             self._fan_out.publish_after(audience, batch, mark)
         for subscription in group:
             if subscription.follows:
                 subscription.follows = False
                 self._settle(subscription)
-
-    def _batches(
-        self, channel: str, found: Sequence[tuple[int, Payload]], before: int
-    ) -> list[tuple[Batch, int]]:
-        """Cut entries into batches of a page, each with the position before it."""
-        batches = []
-        while found:
-            page = _page(found)
-            batch = Batch(
-                channel,
-                tuple(payload for _, payload in page),
-                tuple(f"{self.epoch}-{position}" for position, _ in page),
-            )
-            batches.append((batch, before))
-            before = page[-1][0]
-            found = found[len(page) :]
-        return batches
 
     # Small things.
 
@@ -504,13 +423,3 @@ class Feed:
         audience.remove(subscription)
         if not audience:
             del audiences[channel]
-
-
-def _page(found: Sequence[tuple[int, Payload]]) -> Sequence[tuple[int, Payload]]:
-    """Return the first entries, as many as are written at a time."""
-    size = 0
-    for count, (_, payload) in enumerate(found[:MAX_PAGE_ENTRIES]):
-        size += len(payload) if isinstance(payload, str) else 0
-        if size > MAX_PAGE_BYTES and count:
-            return found[:count]
-    return found[:MAX_PAGE_ENTRIES]

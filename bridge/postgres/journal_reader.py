@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bridge.feed import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
+from bridge.entries import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
 from bridge.message import Gap
 from bridge.postgres.connection import Connection
 from bridge.recent import Payload

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.doubles import messages
 
-from bridge import feed as feed_module
+from bridge import entries as entries_module
 from bridge.channels import Patterns
 from bridge.cursor import Cursor, parse_cursor
+from bridge.entries import Entry, Need, Page
 from bridge.errors import BadCursor
 from bridge.fan_out import FanOut
-from bridge.feed import Entry, Need, Page
 from bridge.hub import Hub
 from bridge.message import Batch
 from bridge.subscription import State, Subscription
@@ -34,7 +34,7 @@ MAX_WAITING = 1
 @pytest.fixture(autouse=True, scope="module")
 def small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feed_module, "MAX_PAGE_ENTRIES", 2)
+        patch.setattr(entries_module, "MAX_PAGE_ENTRIES", 2)
         yield
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from bridge.channels import Patterns
 from bridge.conversation import Conversation, Service
+from bridge.entries import Entry, Page
 from bridge.errors import (
     BadChannel,
     ClientError,
@@ -20,7 +21,6 @@ from bridge.errors import (
     TokenInvalid,
     Unavailable,
 )
-from bridge.feed import Entry, Page
 from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate

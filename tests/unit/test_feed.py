@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from bridge import entries as entries_module
 from bridge import feed as feed_module
 from bridge.channels import Patterns
 from bridge.cursor import Cursor
-from bridge.feed import MAX_GROUPS, MAX_PAGE_BYTES, Entry, Feed, Need, Page
+from bridge.entries import MAX_PAGE_BYTES, Entry, Need, Page
+from bridge.feed import MAX_GROUPS, Feed
 from bridge.message import Batch, Gap
 from bridge.subscription import State, Subscription
 from bridge.wire import native
@@ -750,7 +752,7 @@ def test_chunk_says_whose_it_is_and_the_position_before_it() -> None:
 def test_many_entries_are_cut_into_pages_each_with_the_position_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_PAGE_ENTRIES", 2)
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 2)
     house = House()
     guest = house.live()
 
@@ -884,7 +886,7 @@ def test_one_who_leaves_while_entries_are_written_gets_no_more() -> None:
 def test_entries_that_all_leave_from_are_still_for_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_PAGE_ENTRIES", 1)
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 1)
     house = House()
     guest = house.live()
     guest.outlet.on_write = guest.leave
@@ -1052,7 +1054,7 @@ def test_page_is_not_for_one_who_has_come_to_another_position() -> None:
 def test_memory_is_brought_forward_a_page_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_PAGE_ENTRIES", 2)
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 2)
     monkeypatch.setattr(feed_module, "MAX_GROUPS", 1)
     house = House()
     house.live()
@@ -1228,7 +1230,7 @@ def test_slow_subscription_does_not_slow_the_others() -> None:
 def test_one_who_is_slow_while_it_is_brought_forward_goes_back_to_what_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_PAGE_ENTRIES", 1)
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 1)
     house = House()
     house.live()
     house.publish(*"678")
@@ -1252,7 +1254,7 @@ def test_one_who_is_slow_while_it_is_brought_forward_goes_back_to_what_it_has(
 def test_one_who_is_slow_between_two_pages_goes_on_when_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_PAGE_ENTRIES", 2)
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 2)
     house = House()
     house.live()
     house.publish(*"6789")

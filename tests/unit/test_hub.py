@@ -11,8 +11,8 @@ import pytest
 from bridge.channels import Patterns
 from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
+from bridge.entries import Entry, Need
 from bridge.errors import BadChannel, Unavailable
-from bridge.feed import Entry, Need
 from bridge.hub import Hub
 from bridge.message import Batch, Gap
 from bridge.subscription import State, Subscription

@@ -35,6 +35,8 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.identity",
             "bridge.subscription",
             "bridge.fan_out",
+            "bridge.entries",
+            "bridge.behind",
             "bridge.feed",
             "bridge.conversation",
             "bridge.hub",

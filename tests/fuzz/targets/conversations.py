@@ -17,8 +17,8 @@ from unit.doubles import make_hub
 
 from bridge.channels import Patterns
 from bridge.conversation import Conversation, Service
+from bridge.entries import Page
 from bridge.errors import CloseCode, TokenInvalid, Unavailable
-from bridge.feed import Page
 from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate
