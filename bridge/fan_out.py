@@ -22,9 +22,9 @@ _MAX_RUN = 0.004
 
 Group = tuple[Codec, tuple[Subscription, ...]]
 
-WriteAll = Callable[[Sequence[Subscription], bytes, int | None], None]
-"""Writes a chunk of notifications to every subscription that follows; the
-position before it, if it comes from the journal."""
+WriteAll = Callable[[Sequence[Subscription], bytes, float | None], None]
+"""Writes a chunk of notifications to every subscription that follows; the last
+argument is the `before` of `Outlet.write`."""
 
 
 class Audience:
@@ -102,7 +102,7 @@ class FanOut:
             _count(batch, chunks, len(members))
             for run in self.runs(members):
                 for chunk in chunks:
-                    self._write_all(run, chunk, None)
+                    self._write_all(run, chunk, batch.complete_until)
 
     def publish_after(self, audience: Audience, batch: Batch, before: int) -> None:
         """Write a batch of the journal to those who follow.
@@ -168,7 +168,7 @@ def _count(batch: Batch, chunks: Sequence[bytes], members: int) -> None:
 
 
 def _write_each(
-    subscriptions: Sequence[Subscription], chunk: bytes, before: int | None
+    subscriptions: Sequence[Subscription], chunk: bytes, before: float | None
 ) -> None:
     for subscription in subscriptions:
         if subscription.follows:

@@ -216,9 +216,12 @@ class Batch:
             the journal has one that cannot be delivered.
         cursors: of each, when they come from the journal; else None.
         pid: the backend that sent the last one; None: unknown.
+        complete_until: Unix seconds; what had committed by then came earlier.
+            None: unknown, or they come from the journal.
     """
 
     channel: str
     payloads: tuple[str | Gap, ...]
     cursors: tuple[str, ...] | None = None
     pid: int | None = None
+    complete_until: float | None = None

@@ -64,7 +64,7 @@ class Outlet(Protocol):
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: int | None = None,
+        before: float | None = None,
     ) -> None:
         """Send or keep one chunk.
 
@@ -72,8 +72,9 @@ class Outlet(Protocol):
             owner: the subscription whose notifications these are. Only such
                 chunks may be dropped when the client is slow; its `dropped`
                 says what the client gets in their place.
-            before: the journal's position before the chunk; None: not of the
-                journal.
+            before: what the client has without it: the journal up to a
+                position; of a plain channel all up to Unix seconds, None:
+                unknown.
         """
 
     @property
@@ -173,18 +174,18 @@ class Subscription:
         """Say that the channel cannot be had; the hub has ended it."""
         self._tell(error_message(error, id=self._id, channel=self.channel))
 
-    def dropped(self, mark: float) -> bytes:
+    def dropped(self, before: float | None) -> bytes:
         """The client was too slow; returns what stands in the place.
 
         Args:
-            mark: Unix seconds when the first of what was dropped was to be
-                written; of a durable channel, the position before it.
+            before: of the first of what was dropped, see `Outlet.write`.
         """
         if self.fall_behind is not None:
-            self.fall_behind(self, int(mark))
+            assert before is not None  # the journal knows
+            self.fall_behind(self, int(before))
             return b""
         COUNTERS.gaps["slow"] += 1
-        return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, mark))
+        return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, before))
 
     def end(self) -> None:
         """The client left the channel."""

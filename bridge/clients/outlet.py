@@ -16,7 +16,6 @@ Who calls this: any greenlet, and the event loop. Nothing here blocks.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,13 +82,13 @@ class _Entry:
 
     Attributes:
         owner: whose notifications these are; None: must not be dropped.
-        mark: the journal's position before it; of what is not the journal's,
-            Unix seconds when it came, or the first of what it stands for.
+        before: what the owner has without it: the journal up to a position; of
+            a plain channel all up to Unix seconds, None: unknown.
     """
 
     chunk: bytes
     owner: Subscription | None
-    mark: float
+    before: float | None
 
 
 class _Backlog:
@@ -125,11 +124,11 @@ class _Backlog:
         # The head may be begun even when no byte of it is counted: TLS keeps
         # what it has encrypted, and takes nothing else before that.
         head = self.entries.popleft()
-        first: dict[Subscription, float] = {}
+        first: dict[Subscription, float | None] = {}
         last: dict[Subscription, int] = {}
         for index, entry in enumerate(self.entries):
             if entry.owner is not None:
-                first.setdefault(entry.owner, entry.mark)
+                first.setdefault(entry.owner, entry.before)
                 last[entry.owner] = index
         kept: list[_Entry] = []
         for index, entry in enumerate(self.entries):
@@ -151,7 +150,7 @@ class _Backlog:
 
 
 def write_all(
-    subscriptions: Sequence[Subscription], chunk: bytes, before: int | None
+    subscriptions: Sequence[Subscription], chunk: bytes, before: float | None
 ) -> None:
     """Write a chunk of notifications to every subscription that follows.
 
@@ -176,10 +175,6 @@ def write_all(
             continue
         if sent != size:
             outlet.keep_rest(chunk, subscription, before, sent)
-
-
-def _mark(before: int | None) -> float:
-    return time.time() if before is None else before
 
 
 class Outlet:
@@ -221,7 +216,7 @@ class Outlet:
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: int | None = None,
+        before: float | None = None,
     ) -> None:
         """Write a chunk of whole messages, now or later. Never raises."""
         send = self._send
@@ -238,13 +233,13 @@ class Outlet:
             if sent < len(chunk):
                 self.keep_rest(chunk, owner, before, sent)
             return
-        self._keep(self._backlog, _Entry(chunk, owner, _mark(before)))
+        self._keep(self._backlog, _Entry(chunk, owner, before))
 
     def keep_rest(
         self,
         chunk: bytes,
         owner: Subscription | None,
-        before: int | None,
+        before: float | None,
         sent: int,
     ) -> None:
         """Keep what the kernel did not take of a chunk; nothing waited before."""
@@ -254,7 +249,7 @@ class Outlet:
         timer = loop.timer(timeout, timeout)
         self._backlog = backlog = _Backlog(watcher, timer)
         self.direct = None
-        backlog.add(_Entry(chunk, owner, _mark(before)))
+        backlog.add(_Entry(chunk, owner, before))
         backlog.offset = sent
         watcher.start(self._flush)
         timer.start(self._fail, CloseCode.SLOW, update=True)

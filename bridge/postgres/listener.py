@@ -126,6 +126,8 @@ class Listener:
         self._problem = ""
         #: Unix seconds: everything committed before then has arrived.
         self._complete_until: float | None = None
+        #: The same, and it was handed on as well.
+        self._published_until: float | None = None
         #: The session; None while there is none.
         self._connection: Connection | None = None
         self._stopping = Event()
@@ -237,6 +239,7 @@ class Listener:
     def _publish(self, connection: Connection) -> bool:
         """Hand on what has arrived, a batch a channel; False if nothing."""
         batches: dict[str, list[Notify]] = {}
+        complete_until = self._complete_until
         for notify in connection.notifications():
             channel = notify.channel
             # A channel that was given up may be another listener's by now; what
@@ -247,7 +250,15 @@ class Listener:
                 self._control[channel](notify.payload)
         for channel, found in batches.items():
             payloads = tuple([notify.payload for notify in found])
-            self._sink.publish(Batch(channel, payloads, pid=found[-1].pid))
+            self._sink.publish(
+                Batch(
+                    channel,
+                    payloads,
+                    pid=found[-1].pid,
+                    complete_until=self._published_until,
+                )
+            )
+        self._published_until = complete_until
         return bool(batches)
 
     def _wait(self, connection: Connection, health_due: float) -> None:
@@ -332,7 +343,7 @@ class Listener:
             reason,
             extra={"action": "listener_lost"},
         )
-        self._sink.interrupted(self._demand.lost(), self._complete_until)
+        self._sink.interrupted(self._demand.lost(), self._published_until)
 
 
 def _slices(names: list[str]) -> Iterable[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
@@ -227,6 +228,22 @@ def test_a_hundred_subscribers_receive_the_same_while_one_does_not_read(
     assert "gap" in seen
     assert numbers == sorted(set(numbers))
     assert _holes_without_gap(seen) == []
+
+
+def test_gap_of_a_slow_client_begins_before_what_was_dropped_had_committed(
+    gunicorn: Callable[..., Gunicorn], database: Database, client: Connect
+) -> None:
+    server = gunicorn(database.url, backlog_bytes=65536, send_buffer_bytes=16384)
+    server.start()
+    lazy = client(server, "busy", receive_buffer=8192, max_queue=1)
+    assert lazy.receive()["type"] == "subscribed"
+    subscribed = time.time()
+
+    database.notify("busy", *(f"{number} " + "x" * 7900 for number in range(300)))
+
+    while (message := lazy.receive())["type"] != "gap":
+        pass
+    assert subscribed - 10 < message["since"] < subscribed
 
 
 def _read_with_gaps(subscriber: Client, last: str) -> list[str]:

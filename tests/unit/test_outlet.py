@@ -39,6 +39,8 @@ class Line:
         self.failures: list[CloseCode | None] = []
         #: Bytes of the head that waited when it was written.
         self._head = 0
+        #: Of the last notification: before then everything has come.
+        self._seconds = 1700000000.0
         self.outlet = Outlet(
             self.near, OutletOptions(limit, write_timeout), self.failures.append
         )
@@ -99,7 +101,7 @@ class Line:
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: int | None = None,
+        before: float | None = None,
     ) -> None:
         """Write; the first chunk that waits is the head."""
         idle = self.outlet.backlog_bytes == 0
@@ -115,20 +117,24 @@ class Line:
         """Bytes behind the head, as long as nothing is read."""
         return self.outlet.backlog_bytes - self._head
 
-    def notify(self, owner: Subscription, text: str) -> None:
+    def notify(self, owner: Subscription, text: str) -> float:
+        """Write a notification; returns the time before which all has come."""
+        self._seconds += 1
         [chunk] = native.encode_batch(Batch(owner.channel, (text,)))
-        self.write(chunk, owner)
+        self.write(chunk, owner, self._seconds)
+        return self._seconds
 
     def say(self, id: str) -> None:
         """Write what may not be dropped."""
         self.write(native.encode(Pong(id)))
 
-    def fill(self, owner: Subscription) -> None:
+    def fill(self, owner: Subscription) -> float:
         """Make the backlog full to its last byte with one notification."""
         frame = len('{"type":"notification","channel":"","text":""}') + 10
         room = LIMIT - self.behind
-        self.notify(owner, "x" * (room - frame - len(owner.channel)))
+        at = self.notify(owner, "x" * (room - frame - len(owner.channel)))
         assert self.behind == LIMIT
+        return at
 
 
 class Durable:
@@ -312,16 +318,14 @@ def test_full_backlog_drops_what_is_not_begun_and_leaves_a_gap(line: Make) -> No
     a = line()
     owner = a.subscription("a")
     a.write(HEAD)
-    before = time.time()
-    a.notify(owner, "dropped")
-    after = time.time()
+    at = a.notify(owner, "dropped")
     a.fill(owner)
 
     a.notify(owner, "next")
 
     found, [since] = after_head(a.read_all())
     assert found == [gap("a"), notification("a", "next")]
-    assert before <= since <= after
+    assert since == at
     assert a.failures == []
 
 
@@ -440,9 +444,7 @@ def test_backlog_that_is_full_again_leaves_one_gap_since_the_first(
     a = line()
     owner = a.subscription("a")
     a.write(HEAD)
-    before = time.time()
-    a.fill(owner)
-    after = time.time()
+    at = a.fill(owner)
     for _ in range(3):
         a.notify(owner, "dropped too")
         a.say("kept")
@@ -456,7 +458,7 @@ def test_backlog_that_is_full_again_leaves_one_gap_since_the_first(
         gap("a"),
         notification("a", "next"),
     ]
-    assert [before <= since <= after for since in sinces] == [True]
+    assert sinces == [at]
 
 
 def test_backlog_counts_its_gaps(line: Make) -> None:
@@ -494,15 +496,13 @@ def test_notification_that_never_fits_becomes_its_owners_gap(line: Make) -> None
     a.write(HEAD)
     a.notify(other, "dropped")
     a.write(frames.encode_text(b'{"type":"pong"}' + b" " * (LIMIT - 300)))
-    before = time.time()
-    a.notify(owner, "x" * 1000)
-    after = time.time()
+    at = a.notify(owner, "x" * 1000)
 
     a.notify(owner, "y" * 1000)
 
     found, sinces = after_head(a.read_all())
     assert found == [gap("b"), {"type": "pong"}, gap("a")]
-    assert before <= sinces[1] <= after
+    assert sinces[1] == at
     assert a.failures == []
 
 
