@@ -35,6 +35,17 @@ class Slow:
         return False
 
 
+class Sleeps:
+    """Takes as many seconds for an answer as the channel's name says."""
+
+    def identify(self, request: Request) -> Identity | None:
+        return None
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        time.sleep(float(channel.removeprefix("sleep_")))
+        return False
+
+
 class Spins:
     """Says that it never waits, and keeps the event loop busy."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import threading
 
 
@@ -34,8 +35,19 @@ class Proxy:
         """Close new connections at once."""
         self._refusing = refusing
 
+    def reset(self) -> None:
+        """End every connection with an RST, as a firewall does."""
+        for pair in self._pairs:
+            for sock in pair:
+                with contextlib.suppress(OSError):
+                    linger = struct.pack("ii", 1, 0)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    # Its thread reads the end, and closes.
+                    sock.shutdown(socket.SHUT_RD)
+        self._pairs.clear()
+
     def cut(self) -> None:
-        """Reset every connection."""
+        """End every connection."""
         for pair in self._pairs:
             for sock in pair:
                 with contextlib.suppress(OSError):

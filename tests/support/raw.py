@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from typing import Any
 
 from support.gunicorn import Gunicorn
 
@@ -35,6 +37,13 @@ def raw_websocket(
         head += sock.recv(1)
     assert head.startswith(b"HTTP/1.1 101 "), head
     return sock
+
+
+def text_frame(message: dict[str, Any]) -> bytes:
+    """Write a client's message of less than 126 bytes, masked with nothing."""
+    text = json.dumps(message).encode()
+    assert len(text) < 126
+    return bytes((0x81, 0x80 | len(text))) + b"\0\0\0\0" + text
 
 
 def cut_frames(buffer: bytes) -> tuple[list[tuple[int, bytes]], bytes]:

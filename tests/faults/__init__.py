@@ -1,0 +1,1 @@
+"""Every fault that is known, injected while subscribers and writers work."""
