@@ -33,6 +33,7 @@ from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
 from bridge.clients.handshake import UPGRADE
+from bridge.clients.head import HeadReader, HeadTimeout, HeadTooLarge
 from bridge.clients.transport import take_over
 from bridge.clients.turnstile import Turnstile
 from bridge.clients.websocket import OnOpen
@@ -45,8 +46,6 @@ KEEP_ALIVE_TIMEOUT = 75.0
 REQUEST_TIMEOUT = 60.0
 """Seconds for a request once its head is there, its body and answer included."""
 
-MAX_HEAD_BYTES = 32 * 1024
-
 SPARE_SLOTS = 32
 """Room in the pool beyond worker_connections, to refuse in."""
 
@@ -55,11 +54,6 @@ GIVE_WAY = 0.004
 
 LINGER = 2.0
 """Seconds that a refused client has to read why."""
-
-_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\0]*$|[ \t][^\0]*$", re.DOTALL)
-"""A field, or the rest of one that is folded (RFC 9112, 5)."""
-
-_END_OF_HEAD = (b"\r\n", b"\n", b"")
 
 _ABSOLUTE = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 
@@ -97,44 +91,11 @@ def _has_spoken(sock: Any) -> bool:
         return False
 
 
-class HeadTimeout(OSError, ValueError):
-    """The head did not come in time.
-
-    An OSError, so that pywsgi closes in silence where nothing was said; a
-    ValueError, so that it asks for an answer where something was.
-    """
-
-
-class HeadTooLarge(ValueError):
-    """The head exceeds `MAX_HEAD_BYTES`."""
-
-
 class RequestTimeout(OSError):
     """The request took too long; to pywsgi the client is gone."""
 
     def __init__(self) -> None:
         super().__init__(errno.EPIPE, "the request took too long")
-
-
-class _HeaderReader:
-    """Reads the lines of a head, up to so many bytes, and only good ones.
-
-    The parser behind it (email's) passes over a line that is no header, and
-    ends the head there: what two servers read differently is an attack.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._left = MAX_HEAD_BYTES
-
-    def readline(self, size: int = -1) -> bytes:
-        line: bytes = self._file.readline(size)
-        self._left -= len(line)
-        if self._left < 0:
-            raise HeadTooLarge
-        if line not in _END_OF_HEAD and not _HEADER.match(line):
-            raise ValueError("a header line is malformed")
-        return line
 
 
 class BridgeHandler(PyWSGIHandler, WebSocketHandler):
@@ -211,7 +172,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     def MessageClass(self, file: Any, *args: Any) -> Any:
         """Parse the header lines; pywsgi's hook."""
-        return super().MessageClass(_HeaderReader(file), *args)
+        return super().MessageClass(HeadReader(file), *args)
 
     def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
         if isinstance(ex, HeadTimeout):
