@@ -45,10 +45,14 @@ def test_wheel_has_one_package_and_everything_in_it(wheel: Path) -> None:
         "bridge/py.typed",
         "bridge/wire/frames.py",
         "bridge/hooks/gunicorn_conf.py",
+        "bridge/sql/examples/durable.sql",
         "bridge/sql/examples/talk.sql",
+        "bridge/sql/migrations/001_journal.sql",
+        "bridge/sql/migrations/002_operators.sql",
         "bridge/static/client/pgbridge.js",
         "bridge/static/client/pgbridge.d.ts",
         "bridge/static/demo/index.html",
+        "bridge/static/demo/rendered.html",
     ):
         assert name in names
 
