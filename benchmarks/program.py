@@ -20,6 +20,7 @@ import report
 import sections
 import systems
 from build import Absent
+from earlier import with_earlier
 from harness import Bench, Scenario, say
 from machine import describe_machine
 from processes import raise_file_limit
@@ -83,6 +84,12 @@ def main(
         "absent": bench.absent,
         "records": [asdict(record) for record in bench.records],
     }
+    if options.update:
+        try:
+            results = with_earlier(results, options.out / "performance.json")
+        except (OSError, ValueError) as exc:
+            say(f"nothing to update: {exc}")
+            options.out = build.BUILD / "results"
     written = report.write(results, options.out)
     print(sections.all_tables(results))
     say(f"written: {', '.join(str(path) for path in written)}")
@@ -137,6 +144,11 @@ def _options(
         help="change one number of the scale, for trying: memory_idle=5",
     )
     parser.add_argument("--only", help="scenarios, separated by commas")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="keep what docs/performance.json has of the other scenarios",
+    )
     parser.add_argument("--systems", help="systems, separated by commas")
     parser.add_argument(
         "--out",
@@ -162,7 +174,7 @@ def _options(
             parser.error(f"--set {change!r}: no such number of the scale")
     if options.out is None:
         whole = all_of_them and len(names) == len(options.only)
-        whole = whole and not options.quick and not options.set
+        whole = (whole or options.update) and not options.quick and not options.set
         options.out = DOCS if whole else build.BUILD / "results"
     return options
 

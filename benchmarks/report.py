@@ -20,7 +20,7 @@ INTRODUCTION = """\
 Written by `make bench` (`benchmarks/bench.py`); every value of every run is in
 [performance.json](performance.json).
 {warning}
-Measured {date} in {minutes} minutes, at commit `{commit}`.
+Measured {date} in {minutes} minutes, at commit `{commit}`{earlier}.
 
 {machine}
 
@@ -65,13 +65,22 @@ def _introduction(results: Results) -> str:
     ]
     return INTRODUCTION.format(
         warning=QUICK_WARNING if results["quick"] else "",
-        date=time.strftime("%Y-%m-%d", time.gmtime(results["began"])),
+        date=_date(results),
         minutes=max(1, round(results["seconds"] / 60)),
         commit=about["commit"],
+        earlier="".join(map(_earlier, results.get("earlier", []))),
         runs=results["runs"],
         machine="| | |\n|---|---|\n"
         + "\n".join(f"| {name} | {value} |" for name, value in rows),
     )
+
+
+def _earlier(one: Results) -> str:
+    return f"; {', '.join(one['scenarios'])} on {_date(one)} at `{one['commit']}`"
+
+
+def _date(measured: Results) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(measured["began"]))
 
 
 def write(results: Results, out: Path) -> list[Path]:
