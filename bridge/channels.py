@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 from bridge.errors import BadChannel
 
-__all__ = ["MAX_CHANNEL_BYTES", "MAX_LISTEN_BYTES", "Patterns", "check_channel"]
+__all__ = [
+    "MAX_CHANNEL_BYTES",
+    "MAX_LISTEN_BYTES",
+    "Patterns",
+    "check_channel",
+    "check_pattern",
+]
 
 MAX_LISTEN_BYTES = 63
 """PostgreSQL's NAMEDATALEN less one: LISTEN silently cuts longer names."""
@@ -54,6 +60,21 @@ def check_channel(name: str, max_bytes: int = MAX_LISTEN_BYTES) -> str:
             f"channel {shown} is not valid: {_RESERVED_PREFIX!r} is reserved"
         )
     return name
+
+
+def check_pattern(pattern: str) -> str:
+    """Return `pattern` when it can be one of durable channels.
+
+    Raises:
+        BadChannel: empty, or it begins with ``bridge_``.
+    """
+    if not pattern:
+        raise BadChannel("pattern '' is not valid: it is empty")
+    if pattern.startswith(_RESERVED_PREFIX):
+        raise BadChannel(
+            f"pattern {pattern!r} is not valid: {_RESERVED_PREFIX!r} is reserved"
+        )
+    return pattern
 
 
 class Patterns:

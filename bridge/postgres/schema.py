@@ -11,6 +11,7 @@ from contextlib import closing
 from importlib.resources import files
 from typing import Any
 
+from bridge.channels import check_pattern
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
@@ -104,7 +105,7 @@ def install(address: Address, worker_role: str | None) -> int:
 
 
 def upgrade(address: Address, worker_role: str | None) -> int:
-    """Run the migrations that are missing. Returns the version.
+    """Install where something is installed. Returns the version.
 
     Raises:
         NoSchema: nothing is installed.
@@ -118,12 +119,16 @@ def upgrade(address: Address, worker_role: str | None) -> int:
 def uninstall(address: Address) -> None:
     """Drop the schema, and with it everything that is kept.
 
+    Gives up soon when a transaction that has published is open: writers would
+    have to wait for it as well.
+
     Raises:
         NoSchema: nothing is installed.
         DatabaseError: PostgreSQL refuses.
     """
     with closing(connect(address)) as connection:
         _require(connection)
+        execute(connection, "SET lock_timeout = '3s'")
         execute(connection, "DROP SCHEMA bridge CASCADE")
 
 
@@ -146,7 +151,8 @@ def durable(address: Address, *, add: str | None, remove: str | None) -> list[st
 
     Raises:
         NoSchema: nothing is installed.
-        DatabaseError: PostgreSQL refuses.
+        BadChannel: the pattern to add cannot be one.
+        DatabaseError: PostgreSQL refuses, or there is no pattern to remove.
     """
     with closing(connect(address)) as connection:
         _require(connection)
@@ -154,14 +160,12 @@ def durable(address: Address, *, add: str | None, remove: str | None) -> list[st
             execute(
                 connection,
                 "INSERT INTO bridge.durable_channel VALUES (%s) ON CONFLICT DO NOTHING",
-                (add,),
+                (check_pattern(add),),
             )
         if remove is not None:
-            execute(
-                connection,
-                "DELETE FROM bridge.durable_channel WHERE pattern = %s",
-                (remove,),
-            )
+            query = "DELETE FROM bridge.durable_channel WHERE pattern = %s RETURNING 1"
+            if not execute(connection, query, (remove,)):
+                raise DatabaseError(f"pattern {remove!r} is not there to be removed")
         if add is not None or remove is not None:
             _tell_workers(connection, "patterns")
         return list(_patterns(connection))

@@ -73,8 +73,8 @@ def publish(address: Address, channel: str, payload: str, *, durable: bool) -> N
     """
     function = "bridge.publish" if durable else "pg_catalog.pg_notify"
     with closing(connect(address)) as connection:
-        if durable and execute(connection, _NO_PUBLISH) == [(True,)]:
-            raise DatabaseError("there is no schema bridge: run  pgbridge install")
+        if durable:
+            _require_journal(connection)
         execute(connection, f"SELECT {function}(%s, %s)", (channel, payload))
 
 
@@ -112,6 +112,7 @@ def follow(
             not kept any more.
     """
     with closing(connect(address)) as connection:
+        _require_journal(connection)
         execute(connection, "LISTEN bridge_journal")
         position = after.position
         while True:
@@ -136,8 +137,15 @@ def follow(
                 (position, list(channels), FOLLOW_ENTRIES),
             )
             epoch, floor, newest = rows[0][:3]
-            if epoch != after.epoch or position > newest:
-                raise DatabaseError(f"cursor {str(after)!r} is of another epoch")
+            if epoch != after.epoch:
+                raise DatabaseError(
+                    f"cursor {str(after)!r} is of another epoch than {epoch!r}"
+                )
+            if position > newest:
+                raise DatabaseError(
+                    f"cursor {str(after)!r} is ahead of the journal, "
+                    f"which is at {newest}"
+                )
             if position < floor:
                 raise DatabaseError("what comes next is not kept any more")
             entries = [row[3:] for row in rows if row[3] is not None]
@@ -150,6 +158,11 @@ def follow(
                 _wait(connection, POLL_INTERVAL)
             else:
                 position = entries[-1][0]
+
+
+def _require_journal(connection: PgConnection) -> None:
+    if execute(connection, _NO_PUBLISH) == [(True,)]:
+        raise DatabaseError("there is no schema bridge: run  pgbridge install")
 
 
 def _wait(connection: PgConnection, timeout: float | None) -> None:

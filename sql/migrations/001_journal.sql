@@ -14,6 +14,9 @@ SET LOCAL client_min_messages = warning;
 -- One installation at a time in this database.
 SELECT pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
 
+-- Whoever waits for a lock on a table has all writers wait behind it.
+SET LOCAL lock_timeout = '3s';
+
 DO $$
 BEGIN
     IF current_setting('server_version_num')::int < 130000 THEN
@@ -56,7 +59,14 @@ COMMENT ON TABLE bridge.outbox IS 'what was published, in no particular order';
 COMMENT ON COLUMN bridge.outbox.xid IS 'the transaction that published it';
 COMMENT ON COLUMN bridge.outbox.at IS 'when it was published, before the commit';
 
-CREATE INDEX IF NOT EXISTS outbox_xid ON bridge.outbox (xid);
+-- CREATE INDEX IF NOT EXISTS would lock the table before it looks.
+DO $$
+BEGIN
+    IF to_regclass('bridge.outbox_xid') IS NULL THEN
+        CREATE INDEX outbox_xid ON bridge.outbox (xid);
+    END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS bridge.journal (
     pos bigint NOT NULL,
@@ -75,7 +85,13 @@ COMMENT ON COLUMN bridge.journal.id IS 'the row of bridge.outbox that has the pa
 COMMENT ON COLUMN bridge.journal.bytes IS 'length of the payload';
 COMMENT ON COLUMN bridge.journal.at IS 'when it got its position';
 
-CREATE INDEX IF NOT EXISTS journal_channel ON bridge.journal (channel, pos);
+DO $$
+BEGIN
+    IF to_regclass('bridge.journal_channel') IS NULL THEN
+        CREATE INDEX journal_channel ON bridge.journal (channel, pos);
+    END IF;
+END
+$$;
 
 -- Append-only: updated in place, one row would leave a chain of dead versions
 -- behind while somebody holds an old snapshot, and every step would walk it.

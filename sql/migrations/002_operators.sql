@@ -8,6 +8,8 @@ SET LOCAL client_min_messages = warning;
 
 SELECT pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
 
+SET LOCAL lock_timeout = '3s';
+
 -- A cursor for a page that renders state on the server.
 --
 -- Ask for it before the state is read, or in the same snapshot: the page that

@@ -154,6 +154,7 @@ def test_durable_patterns_are_added_listed_and_removed(database: Database) -> No
     ]
     wrong = pgbridge(database, "durable", "add")
     reserved = pgbridge(database, "durable", "add", "bridge_*")
+    stranger = pgbridge(database, "durable", "remove", "b_*")
 
     assert [run.stdout for run in runs] == [
         "b_*\n",
@@ -162,8 +163,38 @@ def test_durable_patterns_are_added_listed_and_removed(database: Database) -> No
         "a\nb_*\n",
         "a\n",
     ]
-    assert wrong.returncode == reserved.returncode == 1
+    assert wrong.returncode == reserved.returncode == stranger.returncode == 1
     assert "pgbridge durable add PATTERN" in wrong.stderr
+    assert "pattern 'bridge_*' is not valid: 'bridge_' is reserved" in reserved.stderr
+    assert "pattern 'b_*' is not there" in stranger.stderr
+
+
+def test_installing_again_makes_no_writer_wait(durable_database: Database) -> None:
+    with (
+        closing(durable_database.connect(autocommit=False)) as open_for_long,
+        open_for_long.cursor() as cursor,
+    ):
+        cursor.execute("SELECT bridge.publish('kept_a', 'x')")
+
+        done = pgbridge(durable_database, "install")
+
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_uninstalling_gives_up_while_a_writer_is_busy(
+    durable_database: Database,
+) -> None:
+    with (
+        closing(durable_database.connect(autocommit=False)) as open_for_long,
+        open_for_long.cursor() as cursor,
+    ):
+        cursor.execute("SELECT bridge.publish('kept_a', 'x')")
+
+        done = pgbridge(durable_database, "uninstall", "--yes")
+
+        assert done.returncode == 1
+        assert "lock timeout" in done.stderr
+        durable_database.publish("kept_a", "nobody waits")
 
 
 def test_upgrade_needs_something_to_upgrade(database: Database) -> None:
@@ -265,18 +296,20 @@ def test_listen_after_a_cursor_that_is_no_good_says_why(
         return run.stderr
 
     assert "cursor 'x' is not valid" in problem("x")
-    assert "cursor 'abc-1' is of another epoch" in problem("abc-1")
-    assert f"cursor '{epoch}-9' is of another epoch" in problem(f"{epoch}-9")
+    assert "cursor 'abc-1' is of another epoch than" in problem("abc-1")
+    assert f"cursor '{epoch}-9' is ahead of the journal" in problem(f"{epoch}-9")
     assert "not kept any more" in problem(f"{epoch}-0")
 
 
-def test_publish_durable_without_the_schema_says_what_to_do(
-    database: Database,
-) -> None:
-    run = pgbridge(database, "publish", "--durable", "a", "x")
+def test_journal_without_the_schema_says_what_to_do(database: Database) -> None:
+    for arguments in (
+        ("publish", "--durable", "a", "x"),
+        ("listen", "a", "--after", "e-1"),
+    ):
+        run = pgbridge(database, *arguments)
 
-    assert run.returncode == 1
-    assert "pgbridge install" in run.stderr
+        assert run.returncode == 1
+        assert "run  pgbridge install" in run.stderr
 
 
 def test_functions_have_a_comment_and_a_path(durable_database: Database) -> None:

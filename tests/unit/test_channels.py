@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel
+from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel, check_pattern
 from bridge.errors import BadChannel
 
 
@@ -168,3 +168,11 @@ def test_star_stands_for_any_run(pattern: str, channel: str, covered: bool) -> N
 def test_many_stars_take_no_time() -> None:
     # As a regular expression this takes longer than anybody waits.
     assert Patterns(["*a" * 31 + "*b"]).match("a" * 63) is False
+
+
+def test_pattern_of_durable_channels_may_be_anything_but_empty_or_reserved() -> None:
+    for pattern in ("a", "*", "orders_*", "my bridge_*"):
+        assert check_pattern(pattern) == pattern
+    for pattern, reason in (("", "empty"), ("bridge_*", "'bridge_' is reserved")):
+        with pytest.raises(BadChannel, match=reason):
+            check_pattern(pattern)
