@@ -236,7 +236,7 @@ def test_role_that_was_not_granted_is_told_what_to_do(
     try:
         server = gunicorn(make_dsn(durable_database.url, user=role)).start(ready=False)
         wait_until(lambda: "pgbridge install --worker-role ROLE" in server.log)
-        assert server.readiness()["reason"] == "journal: it cannot be read"
+        wait_until(lambda: server.readiness()["reason"] == "journal: it cannot be read")
         server.stop()
     finally:
         durable_database.execute(f"DROP ROLE {role}")
