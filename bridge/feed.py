@@ -133,24 +133,31 @@ class Feed:
 
     # Data, from the greenlet that reads the journal.
 
-    def opened(self, epoch: str, floor: int, newest: int) -> None:
+    def opened(self, epoch: str, floor: int, newest: int) -> bool:
         """The journal can be read, for the first time or again.
 
         Args:
             newest: its last position.
+
+        Returns:
+            Whether it begins anew at `newest`.
         """
         was, self.state = self.state, State.LIVE
         self._fan_out.begin()
+        begins = True
         if was is State.PENDING:
             self._begin(epoch, floor, newest)
         elif epoch != self.epoch or newest < self.position:
             self.reset(epoch, floor, newest, "epoch_changed")
         elif self.position < floor:
             self.reset(epoch, floor, newest, "expired")
+        else:
+            begins = False
         self.floor = floor
         for channel, audience in tuple(self._members.items()):
             self._fan_out.each(audience, Restored(channel), self._reopen)
         self._wake()
+        return begins
 
     def reset(self, epoch: str, floor: int, newest: int, reason: str) -> None:
         """What followed the tail cannot be read: begin again at `newest`."""

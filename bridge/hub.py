@@ -293,6 +293,19 @@ class Hub:
         for subscription in tuple(self._undecided):
             self._tell_away(subscription)
 
+    def journal_began(self) -> None:
+        """The journal begins anew: events before may never have come here.
+
+        Who came when its channel was not durable yet gets what is published
+        through the journal as well, and so must be told.
+        """
+        self._fan_out.begin()
+        window = self.reload_window()
+        for channel, topic in tuple(self._topics.items()):
+            if topic.state is State.LIVE and self.feed.is_durable(channel):
+                gap = Gap(channel, "not_kept", window)
+                self._fan_out.each(topic.plain, gap, _miss)
+
     def wants(self, channel: str) -> bool:
         """Tell whether anybody here wants what is published to a channel."""
         return self.feed.wants(channel) or channel in self._topics
@@ -302,6 +315,11 @@ class Hub:
         topic = self._topics.get(batch.channel)
         if topic is not None and topic.plain and topic.state is State.LIVE:
             self._fan_out.publish(topic.plain, replace(batch, cursors=None))
+
+
+def _miss(subscription: Subscription, gap: Callable[[], bytes]) -> None:
+    COUNTERS.gaps["not_kept"] += 1
+    subscription.outlet.write(gap())
 
 
 def _interrupt(subscription: Subscription, notice: Callable[[], bytes]) -> None:

@@ -29,7 +29,7 @@ from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
-from bridge.postgres.schema import NoSchema, check_version
+from bridge.postgres.schema import NoSchema, check_presence, check_version
 from bridge.subscription import State
 
 __all__ = ["Journal", "JournalOptions"]
@@ -177,24 +177,26 @@ class Journal:
             self._trying.wait(back_off.delay() if delay is None else delay)
 
     def _open(self, connection: Connection) -> JournalReader:
-        check_version(connection)
         feed = self._feed
+        check_presence(connection)
+        self.present = True
+        # Whoever may not read the journal may read these: plain channels go on.
+        self._read_patterns(connection)
+        check_version(connection)
         reader = JournalReader(connection, self._options.max_payload_bytes, self._gap)
         reader.check_epoch(feed.epoch, feed.position)
         tail = reader.tail(0, 1)
         if feed.state is not State.LIVE:
             self._changed_at = time.time()
-        self._connection = connection
-        feed.opened(tail.epoch, tail.floor, tail.newest)
-        self._read_patterns(reader)
-        if not self.present:
             log.info(
                 "journal of schema bridge read from position %d, backend %d",
                 tail.newest,
                 connection.pid,
                 extra={"action": "journal_opened"},
             )
-        self.present, self._problem = True, ""
+        self._connection, self._problem = connection, ""
+        if feed.opened(tail.epoch, tail.floor, tail.newest) and tail.newest:
+            self._hub.journal_began()
         self._hinted = True
         self._on_schema(True)
         return reader
@@ -210,7 +212,7 @@ class Journal:
                 poll_due = now + POLL_INTERVAL
                 self._read_tail(reader)
             if now >= self._patterns_due:
-                self._read_patterns(reader)
+                self._read_patterns(connection)
             need = self._feed.work()
             if need is not None:
                 self._feed.replayed(need, reader.page(need))
@@ -256,14 +258,16 @@ class Journal:
             extra={"action": "journal_reset"},
         )
         self._feed.reset(tail.epoch, tail.floor, tail.newest, reason)
+        self._hub.journal_began()
 
     def _gap(self, channel: str, position: int, reason: str) -> Gap:
         cursor = Cursor(self._feed.epoch, position)
         return Gap(channel, reason, self._hub.reload_window(), cursor=str(cursor))
 
-    def _read_patterns(self, reader: JournalReader) -> None:
+    def _read_patterns(self, connection: Connection) -> None:
         self._patterns_due = time.monotonic() + PATTERNS_INTERVAL
-        patterns = reader.patterns()
+        rows = connection.execute("SELECT pattern FROM bridge.durable_channel")
+        patterns = tuple(sorted(pattern for (pattern,) in rows))
         known = self._feed.patterns
         if known is None or known.patterns != patterns:
             self._hub.know(Patterns(patterns))
@@ -277,8 +281,7 @@ class Journal:
             )
         if self.present:
             self._lost("the schema is gone")
-        elif self._feed.patterns is None:
-            self._hub.know(Patterns(()))
+        self._hub.know(Patterns(()))
         self.present = False
         self._on_schema(False)
 

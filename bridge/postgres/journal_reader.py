@@ -114,11 +114,6 @@ class JournalReader:
         seen = (epoch, position) if epoch else (None, None)
         self._connection.execute("SELECT bridge.check_epoch(%s, %s)", seen)
 
-    def patterns(self) -> tuple[str, ...]:
-        """Return the patterns of durable channels, sorted."""
-        rows = self._connection.execute("SELECT pattern FROM bridge.durable_channel")
-        return tuple(sorted(pattern for (pattern,) in rows))
-
     def tail(self, after: int, most: int = TAIL_ENTRIES) -> Tail:
         """Return at most so many rows after a position, in order."""
         return self._tail("EXECUTE pgbridge_tail (%s, %s)", after, most)

@@ -20,6 +20,7 @@ from bridge.postgres.session import connect, execute
 __all__ = [
     "VERSION",
     "NoSchema",
+    "check_presence",
     "check_version",
     "durable",
     "install",
@@ -58,16 +59,23 @@ SELECT pg_catalog.to_regclass('bridge.state') IS NULL
 """
 
 
-def check_version(connection: Connection) -> None:
-    """Check that a worker can serve what is installed.
+def check_presence(connection: Connection) -> None:
+    """Check that something is installed.
 
     Raises:
         NoSchema: nothing is.
-        DatabaseError: it is too old or too new, or the role may not read it.
     """
     ours = connection.execute(_IS_OURS)
     if not ours or not ours[0][0] or connection.execute(_MISSING) == [(True,)]:
         raise NoSchema
+
+
+def check_version(connection: Connection) -> None:
+    """Check that a worker can serve what is installed.
+
+    Raises:
+        DatabaseError: it is too old or too new, or the role may not read it.
+    """
     try:
         [(version,)] = connection.execute("SELECT version FROM bridge.state")
     except DatabaseError as exc:

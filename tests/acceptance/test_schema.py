@@ -242,6 +242,59 @@ def test_role_that_was_not_granted_is_told_what_to_do(
         durable_database.execute(f"DROP ROLE {role}")
 
 
+def test_schema_that_comes_and_may_not_be_read_is_told(
+    database: Database, gunicorn: Callable[..., Gunicorn], client: Callable[..., Client]
+) -> None:
+    role = f"stranger_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        server = gunicorn(make_dsn(database.url, user=role)).start()
+        early = client(server, "kept_a")
+        assert early.receive()["durable"] is False
+        pgbridge(database, "install")
+        pgbridge(database, "durable", "add", "kept_*")
+        database.publish("kept_a", "before anybody reads")
+        database.execute("SELECT bridge.step()")
+
+        wait_until(lambda: not server.readiness()["ready"])
+        assert server.readiness()["journal"]["state"] == "away"
+        late, plain = client(server, "kept_a"), client(server, "news")
+        assert late.receive()["reason"] == "journal_lost"
+        assert plain.receive()["type"] == "subscribed"
+        assert early.settle() == []
+
+        pgbridge(database, "install", "--worker-role", role)
+        gap, answer = early.receive(), late.receive()
+        database.publish("kept_a", "after")
+
+        assert (gap["type"], gap["reason"]) == ("gap", "not_kept")
+        assert (answer["type"], answer["durable"]) == ("subscribed", True)
+        assert early.payloads(1) == late.payloads(1) == ["after"]
+        assert server.get("/readyz")[0] == 200
+        server.stop()
+    finally:
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_who_comes_after_an_uninstall_finds_plain_channels(
+    durable_database: Database,
+    gunicorn: Callable[..., Gunicorn],
+    client: Callable[..., Client],
+) -> None:
+    server = gunicorn(durable_database.url).start()
+    early = client(server, "kept_a")
+    assert early.receive()["durable"] is True
+
+    pgbridge(durable_database, "uninstall", "--yes")
+
+    assert early.receive()["reason"] == "journal_lost"
+    wait_until(lambda: server.readiness()["journal"]["state"] == "none")
+    late = client(server, "kept_a")
+    assert late.receive()["durable"] is False
+    durable_database.notify("kept_a", "hello")
+    assert late.payloads(1) == ["hello"]
+
+
 # The journal on the command line.
 
 

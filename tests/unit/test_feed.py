@@ -236,6 +236,23 @@ def test_those_who_waited_are_answered_when_the_journal_is_opened() -> None:
     assert (first.live, second.live) == (True, True)
 
 
+def test_opened_journal_says_whether_it_begins_anew() -> None:
+    house = House(None)
+
+    first = house.feed.opened("e1", 0, 5)
+    house.feed.lost()
+    again = house.feed.opened("e1", 0, 7)
+    house.feed.lost()
+    other_epoch = house.feed.opened("e2", 0, 7)
+    house.feed.lost()
+    fewer = house.feed.opened("e2", 0, 6)
+    house.feed.lost()
+    expired = house.feed.opened("e2", 8, 9)
+
+    assert (first, again) == (True, False)
+    assert (other_epoch, fewer, expired) == (True, True, True)
+
+
 def test_opened_journal_has_its_reader_look_for_who_is_behind() -> None:
     house = House(None)
 

@@ -993,6 +993,30 @@ def test_what_is_durable_may_change_for_those_who_come_later() -> None:
     ]
 
 
+def test_who_came_before_its_channel_was_durable_is_told_that_the_journal_begins() -> (
+    None
+):
+    house = keeping()
+    plain, other, kept = house.new("a"), house.new("b"), house.new("kept")
+    house.hub.know(Patterns(["a", "kept"]))
+
+    house.hub.journal_began()
+
+    gap = {"type": "gap", "channel": "a", "reason": "not_kept", "reload_window": 1.0}
+    assert plain.told == [subscribed(), gap]
+    assert (other.told, kept.told) == ([subscribed("b")], [answered()])
+
+
+def test_who_waits_for_a_listener_is_not_told_that_the_journal_begins() -> None:
+    house = keeping(State.PENDING)
+    plain = house.new("a")
+    house.hub.know(Patterns(["a"]))
+
+    house.hub.journal_began()
+
+    assert plain.told == []
+
+
 def test_durable_channel_is_listened_to_as_well() -> None:
     house = keeping()
     first, second = house.new("kept"), house.new("kept")
