@@ -67,6 +67,7 @@ METRICS = (
     Spec("reconnects", "counter", "Sessions on PostgreSQL lost, by part.", "part"),
     Spec("queue_usage", "max", "How full PostgreSQL's queue is, 0 to 1."),
     Spec("journal_up", "gauge", "Workers that can read the journal."),
+    Spec("journal_away", "gauge", "Workers that cannot, though it is there."),
     Spec("journal_position", "max", "The last position that was written."),
     Spec("journal_behind", "gauge", "Subscriptions that are brought forward."),
     Spec("sequencer", "gauge", "Workers that give positions: should be 1."),
@@ -127,6 +128,7 @@ def _add_parts(runtime: Runtime, found: dict[str, float]) -> None:
         "listeners_away": pool.away,
         "queue_usage": pool.queue_usage,
         "journal_up": int(hub.feed.state is State.LIVE),
+        "journal_away": int(not journal.live),
         "journal_position": hub.feed.position,
         "journal_behind": hub.feed.behind,
     }

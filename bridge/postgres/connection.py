@@ -292,5 +292,8 @@ def _resolver(timeout: float) -> Any:
 
 
 def _translated(exc: psycopg2.Error) -> DatabaseError:
-    text = " ".join(str(exc).split())
+    # What follows, of an error of a statement, is the statement.
+    said = exc.diag.message_primary or str(exc)
+    hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
+    text = " ".join((said + hint).split())
     return DatabaseError(text or type(exc).__name__)

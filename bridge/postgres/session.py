@@ -28,6 +28,9 @@ FOLLOW_ENTRIES = 500
 """Entries of the journal that are read at a time."""
 
 
+MAX_NOTIFY_BYTES = 7999
+"""Of a payload (PostgreSQL, NOTIFY)."""
+
 _NO_PUBLISH = "SELECT to_regproc('bridge.publish') IS NULL"
 
 
@@ -68,9 +71,10 @@ def publish(address: Address, channel: str, payload: str, *, durable: bool) -> N
         durable: through the journal.
 
     Raises:
-        DatabaseError: PostgreSQL is away or refuses, for example a payload of
-            8,000 bytes or more that is not durable.
+        DatabaseError: PostgreSQL is away or refuses, or would refuse the
+            payload: 8,000 bytes or more that are not durable, no text.
     """
+    _check_payload(payload, durable)
     function = "bridge.publish" if durable else "pg_catalog.pg_notify"
     with closing(connect(address)) as connection:
         if durable:
@@ -158,6 +162,20 @@ def follow(
                 _wait(connection, POLL_INTERVAL)
             else:
                 position = entries[-1][0]
+
+
+def _check_payload(payload: str, durable: bool) -> None:
+    try:
+        size = len(payload.encode())
+    except UnicodeEncodeError:
+        raise DatabaseError("the payload is not UTF-8") from None
+    if "\0" in payload:
+        raise DatabaseError("the payload has a NUL character, which no text may have")
+    if size > MAX_NOTIFY_BYTES and not durable:
+        raise DatabaseError(
+            f"the payload has {size:,} bytes: pg_notify takes {MAX_NOTIFY_BYTES:,}, "
+            "a durable channel more (--durable)"
+        )
 
 
 def _require_journal(connection: PgConnection) -> None:

@@ -54,19 +54,22 @@ def test_publish_says_what_is_wrong(shared_database: Database) -> None:
     url = shared_database.url
 
     too_long = pgbridge("publish", "a", "x" * 8000, BRIDGE_DATABASE_URL=url)
+    no_text = pgbridge("publish", "a", "-", input="a\0b", BRIDGE_DATABASE_URL=url)
     bad_name = pgbridge("publish", "x" * 64, "text", BRIDGE_DATABASE_URL=url)
     no_url = pgbridge("publish", "a", "text")
     nobody = pgbridge(
         "publish", "a", "text", DATABASE_URL="postgresql://u:secret@127.0.0.1:1/x"
     )
 
-    assert [run.returncode for run in (too_long, bad_name, no_url, nobody)] == [1] * 4
-    assert "payload string too long" in too_long.stderr
+    runs = (too_long, no_text, bad_name, no_url, nobody)
+    assert [run.returncode for run in runs] == [1] * 5
+    assert "the payload has 8,000 bytes: pg_notify takes 7,999" in too_long.stderr
+    assert "the payload has a NUL character" in no_text.stderr
     assert "64 bytes, at most 63 are allowed" in bad_name.stderr
     assert "BRIDGE_DATABASE_URL is not set" in no_url.stderr
     assert "cannot connect to host=127.0.0.1 port=1 user=u dbname=x" in nobody.stderr
     assert "secret" not in nobody.stderr
-    for run in (too_long, bad_name, no_url, nobody):
+    for run in runs:
         assert "Traceback" not in run.stderr
 
 

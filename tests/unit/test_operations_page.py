@@ -30,7 +30,7 @@ def test_alerts_name_metrics_that_exist() -> None:
 
     used = set(re.findall(r"pgbridge_[a-z_]+", rules))
 
-    assert len(used) == 5
+    assert len(used) == 6
     assert used <= NAMES
 
 
