@@ -25,10 +25,10 @@ class ByUserHeader:
 
 
 class Slow:
-    """Takes two seconds to tell who anybody is."""
+    """Takes four seconds to tell who anybody is."""
 
     def identify(self, request: Request) -> Identity | None:
-        time.sleep(2)
+        time.sleep(4)
         return None
 
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
