@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from support.client import Client
@@ -68,10 +68,11 @@ def _serves(pid: int, page: Client) -> bool:
         inodes = {
             line.split()[9] for line in file if line.split()[2].endswith(f":{port:04X}")
         }
-    links = (
-        os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
-    )
-    return any(link == f"socket:[{inode}]" for link in links for inode in inodes)
+    links = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return any(f"socket:[{inode}]" in links for inode in inodes)
 
 
 def test_one_of_two_candidates_is_the_sequencer(
