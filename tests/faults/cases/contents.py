@@ -6,11 +6,12 @@ import os
 import subprocess
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg2
 from support.postgres import Cluster, Database, make_durable
+from support.waiting import wait_until
 
 from faults.fault import Fault
 from faults.stage import Stage
@@ -151,6 +152,9 @@ class DiskFull(Fault):
                 pass
 
     def heal(self, stage: Stage) -> None:
+        # Tables may have pages to spare, which last for a while.
+        with suppress(AssertionError):
+            wait_until(lambda: stage.writers.refusals["DiskFull"] > 0)
         self._ballast.unlink()
 
     def delays(self, stage: Stage, witness: Witness) -> bool:
