@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import build
 from build import Absent
@@ -61,7 +61,7 @@ class GunicornServer(Server):
         super().end()
 
 
-class System:
+class System(Protocol):
     """Something that brings notifications to WebSockets.
 
     Attributes:
@@ -89,7 +89,6 @@ class System:
             clients: how many will connect.
             channels: how many channels they will ask for.
         """
-        raise NotImplementedError
 
 
 class Pgbridge(System):

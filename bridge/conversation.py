@@ -12,9 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
 from bridge.cursor import parse_cursor
@@ -29,9 +27,8 @@ from bridge.errors import (
     TooManyChannels,
     Unavailable,
 )
-from bridge.hub import Hub
-from bridge.identity import Access, Identity
-from bridge.limits import Bucket, Rate
+from bridge.identity import Identity
+from bridge.limits import Bucket
 from bridge.message import (
     Authenticate,
     Authenticated,
@@ -47,48 +44,13 @@ from bridge.message import (
     Welcome,
     error_message,
 )
-from bridge.subscription import Codec, Outlet, State, Subscription
+from bridge.service import ClientCodec, Service
+from bridge.subscription import Outlet, State, Subscription
 
-__all__ = ["Conversation", "Service"]
+__all__ = ["Conversation"]
 
 PENDING_RETRY_DELAY = 1.0
 """Seconds; a second request for a channel whose first is not answered yet."""
-
-
-class ClientCodec(Codec, Protocol):
-    """A codec that also reads what clients say."""
-
-    @property
-    def decode(self) -> Callable[[str], Request]:
-        """Read one request. Raises `BadMessage`."""
-
-    @property
-    def PROTOCOL(self) -> int:
-        """The protocol's number, said in `Welcome`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """What all conversations of a worker share.
-
-    Attributes:
-        access: asks the policy.
-        heartbeat_interval: seconds between two heartbeats.
-        max_channels: subscriptions of one client.
-        subscribe_rate: subscribes of one client.
-        max_errors: mistakes of one client before it is sent away; 0: any number.
-        authenticate_timeout: seconds that the channels of a URL wait for a token.
-        clock: monotonic seconds.
-    """
-
-    hub: Hub
-    access: Access
-    heartbeat_interval: float
-    max_channels: int
-    subscribe_rate: Rate
-    max_errors: int
-    authenticate_timeout: float
-    clock: Callable[[], float] = time.monotonic
 
 
 class Conversation:

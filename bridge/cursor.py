@@ -31,6 +31,12 @@ class Cursor:
     def __str__(self) -> str:
         return f"{self.epoch}-{self.position}"
 
+    def obstacle(self, epoch: str, floor: int) -> str | None:
+        """Say why a journal does not have what comes next; None: it may have."""
+        if self.epoch != epoch:
+            return "epoch_changed"
+        return "expired" if self.position < floor else None
+
 
 def parse_cursor(text: str) -> Cursor:
     """Read what a client sent.

@@ -12,7 +12,7 @@ from bridge.counters import COUNTERS
 from bridge.message import Batch, ServerMessage
 from bridge.subscription import Codec, Subscription
 
-__all__ = ["Audience", "FanOut", "WriteAll"]
+__all__ = ["Audience", "Audiences", "FanOut", "WriteAll"]
 
 _RUN_LENGTH = 64
 """Subscriptions between two looks at the clock; a write takes microseconds."""
@@ -62,6 +62,42 @@ class Audience:
                 by_codec.setdefault(subscription.codec, []).append(subscription)
             self._groups = [(codec, tuple(found)) for codec, found in by_codec.items()]
         return self._groups
+
+
+class Audiences:
+    """Audiences by channel; an empty one is none."""
+
+    def __init__(self) -> None:
+        self._by_channel: dict[str, Audience] = {}
+
+    def __len__(self) -> int:
+        """How many subscriptions there are in all."""
+        return sum(map(len, self._by_channel.values()))
+
+    def __contains__(self, subscription: Subscription) -> bool:
+        return subscription in self._by_channel.get(subscription.channel, ())
+
+    def of(self, channel: str) -> Audience | None:
+        """Return a channel's audience; None: it has none."""
+        return self._by_channel.get(channel)
+
+    def all(self) -> tuple[tuple[str, Audience], ...]:
+        """Return channels and audiences, as they are now."""
+        return tuple(self._by_channel.items())
+
+    def add(self, subscription: Subscription) -> None:
+        self._by_channel.setdefault(subscription.channel, Audience()).add(subscription)
+
+    def discard(self, subscription: Subscription) -> None:
+        """Take a subscription out, if it is in here."""
+        audience = self._by_channel.get(subscription.channel)
+        if audience is not None and subscription in audience:
+            audience.remove(subscription)
+            if not audience:
+                del self._by_channel[subscription.channel]
+
+    def clear(self) -> None:
+        self._by_channel.clear()
 
 
 class FanOut:

@@ -25,10 +25,10 @@ from bridge.channels import Patterns
 from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
 from bridge.entries import Entry, Found, Need, Page, batches, first_page
-from bridge.fan_out import Audience, FanOut
+from bridge.fan_out import Audience, Audiences, FanOut
 from bridge.message import Batch, Gap, Interrupted, Restored
 from bridge.recent import Payload, Recent
-from bridge.subscription import State, Subscription
+from bridge.subscription import State, Subscription, interrupt
 
 __all__ = ["Feed"]
 
@@ -63,10 +63,10 @@ class Feed:
         self.floor = 0
         self.position = 0
         self._recent = Recent(max_recent_bytes)
-        #: Every subscription, by channel.
-        self._members: dict[str, Audience] = {}
-        #: Those that are live, by channel.
-        self._live: dict[str, Audience] = {}
+        #: Every subscription.
+        self._members = Audiences()
+        #: Those that are live.
+        self._live = Audiences()
         #: Those that are behind and can be written to.
         self._behind = Behind()
         #: Those that have more than the tail, and wait for it.
@@ -77,7 +77,7 @@ class Feed:
     @property
     def subscriptions(self) -> int:
         """How many follow the journal."""
-        return sum(len(audience) for audience in self._members.values())
+        return len(self._members)
 
     @property
     def behind(self) -> int:
@@ -95,12 +95,11 @@ class Feed:
 
     def wants(self, channel: str) -> bool:
         """Tell whether a channel's payloads are wanted here."""
-        return channel in self._members
+        return self._members.of(channel) is not None
 
     def is_live(self, subscription: Subscription) -> bool:
         """Tell whether a subscription has everything up to `position`."""
-        live = self._live.get(subscription.channel, ())
-        return self.state is State.LIVE and subscription in live
+        return self.state is State.LIVE and subscription in self._live
 
     def cursor_of(self, subscription: Subscription) -> Cursor:
         """Return up to where a subscription has everything."""
@@ -115,7 +114,7 @@ class Feed:
         channel = subscription.channel
         subscription.fall_behind = self._fall_behind
         subscription.follows = False
-        self._members.setdefault(channel, Audience()).add(subscription)
+        self._members.add(subscription)
         if self.state is State.LIVE:
             self._place(subscription)
         elif self.state is State.AWAY:
@@ -124,10 +123,8 @@ class Feed:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Let a subscription go; `Subscription.end` was called."""
-        channel = subscription.channel
-        self._leave_audience(self._members, channel, subscription)
-        if subscription in self._live.get(channel, ()):
-            self._leave_audience(self._live, channel, subscription)
+        self._members.discard(subscription)
+        self._live.discard(subscription)
         self._ahead.pop(subscription, None)
         self._behind.remove(subscription)
 
@@ -154,7 +151,7 @@ class Feed:
         else:
             begins = False
         self.floor = floor
-        for channel, audience in tuple(self._members.items()):
+        for channel, audience in self._members.all():
             self._fan_out.each(audience, Restored(channel), self._reopen)
         self._wake()
         return begins
@@ -167,7 +164,7 @@ class Feed:
         self._live.clear()
         self._fan_out.begin()
         window = self._reload_window(self.subscriptions)
-        told = tuple(self._members.items())
+        told = self._members.all()
         for _, audience in told:
             for subscription in audience:
                 subscription.follows = False
@@ -182,12 +179,9 @@ class Feed:
             return
         self.state = State.AWAY
         self._fan_out.begin()
-        for channel, audience in tuple(self._members.items()):
-            self._fan_out.each(
-                audience,
-                Interrupted(channel, "journal_lost"),
-                lambda subscription, notice: subscription.interrupted(notice()),
-            )
+        for channel, audience in self._members.all():
+            notice = Interrupted(channel, "journal_lost")
+            self._fan_out.each(audience, notice, interrupt)
 
     def advance(
         self,
@@ -208,18 +202,18 @@ class Feed:
             self._recent.add(entry.position, entry.channel, entry.payload)
             if entry.payload is None:
                 # Somebody may have come while the others were read.
-                for subscription in self._live.get(entry.channel, ()):
+                for subscription in self._live.of(entry.channel) or ():
                     self._fall_behind(subscription, before)
             else:
-                by_channel.setdefault(entry.channel, []).append(
-                    (entry.position, entry.payload)
-                )
+                pair = entry.position, entry.payload
+                by_channel.setdefault(entry.channel, []).append(pair)
         self._fan_out.begin()
         COUNTERS.notifications["journal"] += len(entries)
         for channel, found in by_channel.items():
             for batch, mark in batches(self.epoch, channel, found, before):
-                if channel in self._live:
-                    self._fan_out.publish_after(self._live[channel], batch, mark)
+                audience = self._live.of(channel)
+                if audience is not None:
+                    self._fan_out.publish_after(audience, batch, mark)
                 also(batch)
         self.position, self._writing = position, False
         for subscription in tuple(self._ahead):
@@ -275,27 +269,24 @@ class Feed:
 
     def _place(self, subscription: Subscription) -> None:
         """Judge the cursor of a new subscription, and answer it."""
-        cursor = subscription.cursor
-        reason = None
-        if cursor is None:
-            reason = "not_kept" if subscription.resume else None
-        elif cursor.epoch != self.epoch:
-            reason = "epoch_changed"
-        elif cursor.position < self.floor:
-            reason = "expired"
-        else:
-            subscription.position = cursor.position
-            if cursor.position <= self.position and self._recent.covers(
-                subscription.channel, cursor.position
-            ):
-                self._answer(subscription, None)
-            else:
-                # Only the table knows: retention may have passed it, another
-                # worker may have been faster, or it is a lie.
-                self._queue(subscription)
+        cursor, reason = subscription.cursor, None
+        if cursor is not None:
+            reason = cursor.obstacle(self.epoch, self.floor)
+        elif subscription.resume:
+            reason = "not_kept"
+        if cursor is None or reason is not None:
+            subscription.position = self.position
+            self._answer(subscription, reason)
             return
-        subscription.position = self.position
-        self._answer(subscription, reason)
+        position = subscription.position = cursor.position
+        if position <= self.position and self._recent.covers(
+            subscription.channel, position
+        ):
+            self._answer(subscription, None)
+        else:
+            # Only the table knows: retention may have passed it, another
+            # worker may have been faster, or it is a lie.
+            self._queue(subscription)
 
     def _answer(self, subscription: Subscription, reason: str | None) -> None:
         gap = None
@@ -314,16 +305,14 @@ class Feed:
         elif subscription.position < self.position or self._writing:
             self._queue(subscription)
         else:
-            audience = self._live.setdefault(subscription.channel, Audience())
-            audience.add(subscription)
+            self._live.add(subscription)
             subscription.follows = True
 
     def _fall_behind(self, subscription: Subscription, position: int) -> None:
         """Take a subscription that follows back to where it has everything."""
         if not subscription.follows:
             return
-        if subscription in self._live.get(subscription.channel, ()):
-            self._leave_audience(self._live, subscription.channel, subscription)
+        self._live.discard(subscription)
         subscription.follows = False
         subscription.position = position
         self._queue(subscription)
@@ -331,15 +320,10 @@ class Feed:
     def _expire(self, subscription: Subscription) -> None:
         """Retention has passed what a subscription needs next."""
         subscription.position = self.position
-        if not subscription.answered:
-            self._answer(subscription, "expired")
-            return
-        window = self._reload_window(1)
-        gap = self._gap(subscription.channel, "expired", window)
-        COUNTERS.gaps["expired"] += 1
-        subscription.reset(subscription.codec.encode(gap))
-        if subscription.active:
-            self._settle(subscription)
+        gap = self._gap(subscription.channel, "expired", self._reload_window(1))
+        self._begin_again(
+            "expired", subscription, lambda: subscription.codec.encode(gap)
+        )
 
     def _judge(self, need: Need, page: Page) -> None:
         """Answer those whose cursor only the table could judge."""
@@ -392,13 +376,7 @@ class Feed:
         ):
             self._queue(subscription)
 
-    def _forward(
-        self,
-        channel: str,
-        after: int,
-        entries: Found,
-        upto: int,
-    ) -> None:
+    def _forward(self, channel: str, after: int, entries: Found, upto: int) -> None:
         """Write entries to those who are behind at `after`."""
         group = self._behind.take(channel, after)
         audience = Audience()
@@ -413,20 +391,9 @@ class Feed:
                 subscription.follows = False
                 self._settle(subscription)
 
-    # Small things.
-
     def _begin(self, epoch: str, floor: int, newest: int) -> None:
         self.epoch, self.floor, self.position = epoch, floor, newest
         self._recent.start(newest)
 
     def _gap(self, channel: str, reason: str, window: float) -> Gap:
         return Gap(channel, reason, window, cursor=str(self.cursor))
-
-    @staticmethod
-    def _leave_audience(
-        audiences: dict[str, Audience], channel: str, subscription: Subscription
-    ) -> None:
-        audience = audiences[channel]
-        audience.remove(subscription)
-        if not audience:
-            del audiences[channel]

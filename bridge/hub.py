@@ -22,7 +22,7 @@ from bridge.errors import ClientError
 from bridge.fan_out import Audience, FanOut
 from bridge.feed import Feed
 from bridge.message import Batch, Gap, Interrupted
-from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription
+from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription, interrupt
 
 __all__ = ["RELOADS_PER_SECOND", "Hub"]
 
@@ -219,7 +219,7 @@ class Hub:
         for channel, topic in found:
             topic.since = since
             notice = Interrupted(channel, "listener_lost")
-            self._fan_out.each(topic.plain, notice, _interrupt)
+            self._fan_out.each(topic.plain, notice, interrupt)
 
     def refuse(self, channel: str, error: ClientError) -> None:
         """The channel cannot be listened to: its subscriptions end."""
@@ -320,7 +320,3 @@ class Hub:
 def _miss(subscription: Subscription, gap: Callable[[], bytes]) -> None:
     COUNTERS.gaps["not_kept"] += 1
     subscription.outlet.write(gap())
-
-
-def _interrupt(subscription: Subscription, notice: Callable[[], bytes]) -> None:
-    subscription.interrupted(notice())

@@ -22,7 +22,6 @@ from bridge.channels import Patterns
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
 from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
-from bridge.conversation import Service
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
 from bridge.lag import LagWatch
@@ -32,6 +31,7 @@ from bridge.postgres.journal import Journal, JournalOptions
 from bridge.postgres.listener import ListenerOptions
 from bridge.postgres.pool import Pool
 from bridge.postgres.sequencer import Sequencer
+from bridge.service import Service
 from bridge.settings import Settings
 from bridge.subscription import State
 

@@ -39,7 +39,14 @@ from bridge.message import (
     error_message,
 )
 
-__all__ = ["MIN_RELOAD_WINDOW", "Codec", "Outlet", "State", "Subscription"]
+__all__ = [
+    "MIN_RELOAD_WINDOW",
+    "Codec",
+    "Outlet",
+    "State",
+    "Subscription",
+    "interrupt",
+]
 
 MIN_RELOAD_WINDOW = 1.0
 """Seconds; enough for the reloads of some hundred clients."""
@@ -246,3 +253,8 @@ class Subscription:
 
     def _tell(self, message: ServerMessage) -> None:
         self.outlet.write(self.codec.encode(message))
+
+
+def interrupt(subscription: Subscription, notice: Callable[[], bytes]) -> None:
+    """Say that the source is away; `notice` gives the encoded `Interrupted`."""
+    subscription.interrupted(notice())

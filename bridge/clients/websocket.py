@@ -25,10 +25,11 @@ import gevent
 
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import Outlet, OutletOptions, Transport
-from bridge.conversation import Conversation, Service
+from bridge.conversation import Conversation
 from bridge.errors import ClientError, CloseCode
 from bridge.identity import Identity
 from bridge.limits import Addresses
+from bridge.service import Service
 from bridge.wire import frames, native
 
 __all__ = ["OnOpen", "WebSocketConnection", "WebSocketOptions", "opener"]

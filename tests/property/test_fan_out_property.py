@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from unit.doubles import messages, plain_hub
 
 from bridge import fan_out as fan_out_module
-from bridge.conversation import Conversation, Service
+from bridge.conversation import Conversation
 from bridge.errors import BadChannel, CloseCode, TokenInvalid, Unavailable
 from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
+from bridge.service import Service
 from bridge.subscription import State, Subscription
 from bridge.wire import native
 

@@ -174,6 +174,16 @@ class CountingCodec:
         return native.encode_batch(batch)
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Time:
     """A clock that moves at each look, and the pauses of a fan-out."""
 

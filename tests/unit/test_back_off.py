@@ -6,16 +6,7 @@ import pytest
 
 from bridge.postgres import back_off
 from bridge.postgres.back_off import MAX_BOUND, MIN_BOUND, STABLE_AFTER, BackOff
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from unit.doubles import Clock
 
 
 @pytest.fixture

@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.balance import Row, Table
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from unit.doubles import Clock
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.channels import Patterns
-from bridge.conversation import Conversation, Service
+from bridge.conversation import Conversation
 from bridge.entries import Entry, Page
 from bridge.errors import (
     BadChannel,
@@ -25,6 +25,7 @@ from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate
 from bridge.message import Batch
+from bridge.service import Service
 from bridge.subscription import State
 from bridge.wire import native
 from unit.doubles import (

@@ -66,3 +66,19 @@ def test_long_cursor_is_repeated_only_in_part() -> None:
 
 def test_cursors_of_two_epochs_are_never_the_same() -> None:
     assert Cursor("e1", 1) != Cursor("e2", 1)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [
+        (Cursor("e1", 5), None),
+        (Cursor("e1", 9), None),
+        (Cursor("e1", 4), "expired"),
+        (Cursor("e2", 4), "epoch_changed"),
+        (Cursor("e2", 9), "epoch_changed"),
+    ],
+)
+def test_cursor_knows_what_stands_in_its_way(
+    cursor: Cursor, reason: str | None
+) -> None:
+    assert cursor.obstacle("e1", floor=5) == reason

@@ -5,18 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bridge.postgres.demand import Demand
+from unit.doubles import Clock
 
 DELAY = 30.0
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.entries",
             "bridge.behind",
             "bridge.feed",
+            "bridge.service",
             "bridge.conversation",
             "bridge.hub",
         ),

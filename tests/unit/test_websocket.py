@@ -13,10 +13,10 @@ import pytest
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions
 from bridge.clients.websocket import WebSocketOptions, opener
-from bridge.conversation import Service
 from bridge.errors import CloseCode
 from bridge.identity import Identity
 from bridge.limits import Addresses, Rate
+from bridge.service import Service
 from unit.doubles import (
     CLOSE,
     TEXT,

@@ -16,12 +16,13 @@ from typing import Any
 from unit.doubles import make_hub
 
 from bridge.channels import Patterns
-from bridge.conversation import Conversation, Service
+from bridge.conversation import Conversation
 from bridge.entries import Page
 from bridge.errors import CloseCode, TokenInvalid, Unavailable
 from bridge.hub import Hub
 from bridge.identity import Identity
 from bridge.limits import Rate
+from bridge.service import Service
 from bridge.subscription import State, Subscription
 from bridge.wire import native
 from fuzz.inputs import mutate, some_text
