@@ -11,6 +11,9 @@
  * @typedef {{ element: HTMLElement, say(text: string): void }} Notice
  */
 
+import { amount, clock, create, sleep } from "./parts.js"
+import { Wiretap } from "./wiretap.js"
+
 const MAX_ENTRIES = 200 // of the feed, and of the wire
 const SAMPLES = [
   "Ada Lovelace signed up", "Order 1001 was paid", "Room 12 is free again",
@@ -26,7 +29,6 @@ let bridge = /** @type {Bridge | undefined} */ (undefined)
 let connection = /** @type {State | "unreachable"} */ ("connecting")
 let nextTryAt = 0 // Date.now()
 let lostAt = 0 // Date.now(), or 0 while connected
-let offline = false // the visitor has pulled the plug
 let watched = newWatch(7)
 
 /** What the admin watches, and what it knows of it. */
@@ -156,7 +158,7 @@ function onState(/** @type {State} */ state, /** @type {StateDetail} */ detail) 
   if (state !== "open") become({ isSubscribed: false, away: false })
   if (state === "waiting") {
     nextTryAt = Date.now() + 1000 * (detail.delay ?? 0)
-    lost(offline ? "You are offline" : "The connection to the bridge is lost")
+    lost(Wiretap.offline ? "You are offline" : "The connection to the bridge is lost")
   }
   if (state === "closed") {
     addNotice("bad", `The bridge closed for good: ${detail.reason} (${detail.code})`)
@@ -171,47 +173,15 @@ function onState(/** @type {State} */ state, /** @type {StateDetail} */ detail) 
 
 /** Say once that the connection is gone, however many tries fail. */
 function lost(/** @type {string} */ text) {
+  const { offline } = Wiretap
   const next = offline ? "save something, then go online" : "trying until it is back"
   if (!lostAt) addNotice("bad", text).say(next)
   lostAt ||= Date.now()
 }
 
-/** A WebSocket that shows what goes through it, and has a plug to pull. */
-class Wiretap extends WebSocket {
-  /** @type {Wiretap | undefined} the one opened last */
-  static last
-
-  /** @param {string | URL} url @param {string | string[]} [protocols] */
-  constructor(url, protocols) {
-    if (offline) return /** @type {any} */ (new NoNetwork())
-    super(url, protocols)
-    this.addEventListener("message", (event) => showOnWire("received", event.data))
-    Wiretap.last = this
-  }
-
-  send(/** @type {any} */ text) {
-    showOnWire("sent", text)
-    super.send(text)
-  }
-}
-
-/** The WebSocket of a machine without a network. */
-class NoNetwork {
-  onclose = /** @type {((event: { code: number, reason: string }) => void)?} */ (null)
-
-  constructor() {
-    queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" }))
-  }
-
-  close() {}
-}
-
-/** Pull the plug, or put it in again. The client sees what a lost network is. */
 function switchNetwork() {
-  offline = !offline
-  page.offline.textContent = offline ? "Go online" : "Go offline"
-  if (offline) Wiretap.last?.dispatchEvent(new CloseEvent("close", { code: 1006 }))
-  else dispatchEvent(new Event("online")) // so that it does not wait any longer
+  Wiretap.toggle()
+  page.offline.textContent = Wiretap.offline ? "Go online" : "Go offline"
   showStatus()
 }
 
@@ -287,14 +257,6 @@ function showForm() {
 
 // --- Looks ---
 
-/** Create an element. What comes from users is text, never markup. */
-function create(/** @type {string} */ tag, /** @type {string} */ name, text = "") {
-  const element = document.createElement(tag)
-  element.className = name
-  element.textContent = text
-  return element
-}
-
 /** @param {Row | string} row @param {string} origin @param {number} [latency] ms */
 function newRow(row, origin, latency = NaN) {
   const { pk, name, saved_at } = Object(row)
@@ -337,12 +299,12 @@ function showStatus() {
   page.badge.dataset.state = kind
   if (page.state.textContent !== text) page.state.textContent = text
   const seconds = Math.max(Math.ceil((nextTryAt - Date.now()) / 1000), 0)
-  const isWaiting = connection === "waiting" && !offline
+  const isWaiting = connection === "waiting" && !Wiretap.offline
   page.countdown.textContent = isWaiting ? `in ${seconds} s` : ""
   page["node-bridge"].dataset.down =
-    !offline && !["open", "connecting"].includes(connection)
+    !Wiretap.offline && !["open", "connecting"].includes(connection)
   page["node-postgresql"].dataset.down = watched.away
-  page["flow-socket"].dataset.down = offline
+  page["flow-socket"].dataset.down = Wiretap.offline
   page.offline.disabled = !bridge || connection === "closed"
   page.empty.textContent = watched.loaded
     ? "Nothing was saved for this watcher yet." : "The rows come with the connection."
@@ -359,7 +321,7 @@ function showChannel() {
 }
 
 function summary() {
-  if (offline) return ["offline", "Offline"]
+  if (Wiretap.offline) return ["offline", "Offline"]
   if (connection === "connecting") return ["connecting", "Connecting"]
   if (connection === "waiting") return ["waiting", "Trying again"]
   if (connection === "unreachable") return ["closed", "Bridge not reachable"]
@@ -387,18 +349,6 @@ function pulse(/** @type {string} */ link, /** @type {number} */ delay) {
   page[link].querySelector("i").animate(way, { duration: 500, delay, easing: "ease" })
 }
 
-function amount(/** @type {number} */ count, /** @type {string} */ noun) {
-  return count === 1 ? `1 ${noun}` : `${count} ${noun}s`
-}
-
-function clock(/** @type {string | number} */ moment) {
-  return new Date(moment).toLocaleTimeString("en-GB")
-}
-
-function sleep(/** @type {number} */ seconds) {
-  return new Promise((resolve) => setTimeout(resolve, 1000 * seconds))
-}
-
 async function copy(/** @type {Event} */ event) {
   const button = /** @type {HTMLButtonElement} */ (event.currentTarget)
   await navigator.clipboard.writeText(page[button.dataset.copy ?? ""].textContent)
@@ -424,6 +374,7 @@ function change() {
 
 // --- Start ---
 
+Wiretap.show = showOnWire
 document.body.dataset.view = parameters.get("view") ?? ""
 page.watcher.value = parameters.get("id") ?? "7"
 if (!page.watcher.checkValidity()) page.watcher.value = "7"

@@ -52,6 +52,7 @@ def test_wheel_has_one_package_and_everything_in_it(wheel: Path) -> None:
         "bridge/static/client/pgbridge.js",
         "bridge/static/client/pgbridge.d.ts",
         "bridge/static/demo/index.html",
+        "bridge/static/demo/wiretap.js",
         "bridge/static/demo/rendered.html",
     ):
         assert name in names
