@@ -33,7 +33,7 @@ from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.journal import JournalOptions
 
-__all__ = ["Sequencer"]
+__all__ = ["Sequencer", "interval_after"]
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,11 @@ STEP_TIMEOUT = 3600.0
 
 DOOR, LEADER = 1, 2
 """The second key of the advisory locks; the first is ``bridge.lock_class()``."""
+
+
+def interval_after(steps: int) -> float:
+    """Return the seconds until the next step, after one that found so many."""
+    return max(STEP_INTERVAL, min(BUSY_INTERVAL, steps * PER_EVENT))
 
 
 class Sequencer:
@@ -204,8 +209,7 @@ class Sequencer:
                 gevent.sleep(CONTENDED_DELAY)
                 continue
             if steps:
-                idle = 0
-                interval = max(STEP_INTERVAL, min(BUSY_INTERVAL, steps * PER_EVENT))
+                idle, interval = 0, interval_after(steps)
             else:
                 idle += 1
             if idle >= IDLE_STEPS:

@@ -258,6 +258,7 @@ def test_schema_that_comes_and_may_not_be_read_is_told(
 
         wait_until(lambda: not server.readiness()["ready"])
         assert server.readiness()["journal"]["state"] == "away"
+        wait_until(lambda: "pgbridge_journal_away 1" in server.get("/metrics")[2])
         plain = client(server, "news")
         assert plain.receive()["type"] == "subscribed"
 
@@ -279,6 +280,7 @@ def test_schema_that_comes_and_may_not_be_read_is_told(
         assert (answer["type"], answer["durable"]) == ("subscribed", True)
         assert early.payloads(1) == late.payloads(1) == ["after"]
         assert server.get("/readyz")[0] == 200
+        wait_until(lambda: "pgbridge_journal_away 0" in server.get("/metrics")[2])
         server.stop()
     finally:
         database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
