@@ -26,8 +26,9 @@ from harness import (
     one_line,
 )
 from load import Load
-from processes import Server, raise_file_limit, rss_bytes
+from processes import Server, rss_bytes
 from program import main
+from support.files import raise_file_limit
 from systems import SPARE_FILES
 
 __all__ = ["SCENARIOS"]

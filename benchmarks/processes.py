@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import shutil
 import signal
@@ -21,7 +20,6 @@ __all__ = [
     "children",
     "cpu_seconds",
     "end_process",
-    "raise_file_limit",
     "read_line",
     "rss_bytes",
     "socket_count",
@@ -164,10 +162,3 @@ def read_line(process: subprocess.Popen[bytes], timeout: float = START_TIMEOUT) 
     if not line:
         raise AssertionError(f"{process.args!r} said nothing in {timeout:g} s")
     return line.decode().rstrip("\n")
-
-
-def raise_file_limit() -> int:
-    """Raise the limit of open files as far as it goes; returns it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

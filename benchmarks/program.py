@@ -23,8 +23,8 @@ from build import Absent
 from earlier import with_earlier
 from harness import Bench, Scenario, say
 from machine import describe_machine
-from processes import raise_file_limit
 from scale import FULL, QUICK
+from support.files import raise_file_limit
 from support.postgres import Cluster
 
 __all__ = ["main"]

@@ -18,8 +18,9 @@ from pathlib import Path
 from harness import DELIVERY_TIMEOUT, Bench, Scenario
 from load import PREFIX
 from memory import NOTIFICATIONS
-from processes import raise_file_limit, rss_bytes
+from processes import rss_bytes
 from program import main
+from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.raw import HANDSHAKE
 from support.tls import context, make_certificate

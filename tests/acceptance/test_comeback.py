@@ -6,12 +6,13 @@ import json
 import socket
 from collections.abc import Callable
 
+from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
 from support.raw import PONG, cut_frames, raw_websocket
 from support.waiting import wait_until
 
-CROWD = 600
+CROWD = 5000
 
 
 class Page:
@@ -43,6 +44,7 @@ class Page:
 def test_crowd_is_told_to_spread_its_loads_after_a_restart(
     gunicorn: Callable[..., Gunicorn], cluster: Cluster
 ) -> None:
+    raise_file_limit()
     cluster.start()
     server = gunicorn(cluster.url, workers=2).start()
     pages = [Page(server, "/ws?channel=news") for _ in range(CROWD)]
@@ -62,8 +64,8 @@ def test_crowd_is_told_to_spread_its_loads_after_a_restart(
         windows = {
             m["reload_window"] for p in pages for m in p.told if m["type"] == "gap"
         }
-        # 600 clients, 100 loads a second; each of two workers knows its own.
-        assert all(5.0 <= float(str(window)) <= 7.0 for window in windows)
+        # 100 loads a second; each of two workers knows its own clients.
+        assert all(40.0 <= float(str(window)) <= 60.0 for window in windows)
     finally:
         for page in pages:
             page.socket.close()
@@ -72,20 +74,21 @@ def test_crowd_is_told_to_spread_its_loads_after_a_restart(
 def test_crowd_that_resumes_at_once_gets_everything_once(
     gunicorn: Callable[..., Gunicorn], durable_database: Database
 ) -> None:
+    raise_file_limit()
     server = gunicorn(durable_database.url).start()
     [(cursor,)] = durable_database.execute("SELECT bridge.cursor()")
     durable_database.execute(
-        "SELECT count(bridge.publish('kept_a', n::text)) FROM generate_series(0, 999) n"
+        "SELECT count(bridge.publish('kept_a', n::text)) FROM generate_series(0, 19) n"
     )
-    wait_until(lambda: durable_database.positions() == 1000)
+    wait_until(lambda: durable_database.positions() == 20)
 
     path = f"/ws?channel=kept_a&cursor={cursor}"
-    pages = [Page(server, path) for _ in range(200)]
+    pages = [Page(server, path) for _ in range(CROWD)]
     try:
-        wait_until(lambda: all(len(page.read()) >= 1002 for page in pages), 60)
+        wait_until(lambda: all(len(page.read()) >= 22 for page in pages), 60)
         for page in pages:
             texts = [m["text"] for m in page.told if m["type"] == "notification"]
-            assert texts == [str(number) for number in range(1000)]
+            assert texts == [str(number) for number in range(20)]
     finally:
         for page in pages:
             page.socket.close()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.waiting import wait_until
 
@@ -18,9 +18,6 @@ from faults.writers import KEPT, PLAIN, Writers
 
 WORKERS = 2
 WRITERS = 4
-
-FILES = 8192
-"""Open files of this process: some faults have two thousand connections."""
 
 REST = 60.0
 """Seconds until notifications flow again, and until everybody has everything."""
@@ -95,8 +92,7 @@ def run(kind: type[Fault], *, quick: bool) -> Outcome:
     outcome.not_run = fault.impossible()
     if outcome.not_run is not None:
         return outcome
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
+    raise_file_limit()
     with ExitStack() as stack:
         stage = _set_up(fault, stack)
         began = time.time()
