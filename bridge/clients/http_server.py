@@ -17,6 +17,7 @@ WebSocket (`bridge.clients.websocket`) or ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import re
@@ -33,7 +34,12 @@ from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
 from bridge.clients.handshake import UPGRADE
-from bridge.clients.head import HeadReader, HeadTimeout, HeadTooLarge
+from bridge.clients.head import (
+    MAX_HEAD_BYTES,
+    HeadReader,
+    HeadTimeout,
+    HeadTooLarge,
+)
 from bridge.clients.transport import take_over
 from bridge.clients.turnstile import Turnstile
 from bridge.clients.websocket import OnOpen
@@ -315,8 +321,10 @@ class BridgeServer(PyWSGIServer):
         """
         full = self.connections >= self._max_connections
         if full and not self._close_silent():
-            if self.pool.free_count() <= 1 or self.ssl_enabled:
+            if self.ssl_enabled:
                 sock.close()
+            elif self.pool.free_count() <= 1:
+                self._turn_away(sock)
             else:
                 self.pool.spawn(self._refuse, sock)
             return
@@ -363,6 +371,15 @@ class BridgeServer(PyWSGIServer):
                 _drain(sock)
         except OSError:
             pass
+
+    @staticmethod
+    def _turn_away(sock: Any) -> None:
+        """Answer 503 without waiting; what has not come yet meets a reset."""
+        # The socket inside gevent's, which would wait.
+        with sock, contextlib.suppress(OSError):
+            with contextlib.suppress(BlockingIOError):
+                sock._sock.recv(MAX_HEAD_BYTES)
+            sock._sock.send(_FULL)
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
         """Serve a TLS connection; one that was handed over stays open."""
