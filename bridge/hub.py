@@ -41,13 +41,15 @@ MAX_RELOAD_WINDOW = 60.0
 class _Topic:
     """One channel that is listened to for subscriptions here."""
 
-    __slots__ = ("durable", "plain", "since", "state")
+    __slots__ = ("durable", "kept", "plain", "since", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
         #: Last moment known complete before the source went away; else None.
         self.since: float | None = None
         self.plain = Audience()
+        #: Something of the journal came for `plain`, so more of it may.
+        self.kept = False
         #: Those that follow the journal, and would miss what goes past it.
         self.durable = Audience()
 
@@ -296,13 +298,14 @@ class Hub:
     def journal_began(self) -> None:
         """The journal begins anew: events before may never have come here.
 
-        Who came when its channel was not durable yet gets what is published
-        through the journal as well, and so must be told.
+        Those who do not follow it, since no pattern matches or none did when they
+        came, get what is published through it as well, and so must be told.
         """
         self._fan_out.begin()
         window = self.reload_window()
         for channel, topic in tuple(self._topics.items()):
-            if topic.state is State.LIVE and self.feed.is_durable(channel):
+            kept = topic.kept or self.feed.is_durable(channel)
+            if kept and topic.state is State.LIVE:
                 gap = Gap(channel, "not_kept", window)
                 self._fan_out.each(topic.plain, gap, _miss)
 
@@ -314,6 +317,7 @@ class Hub:
         """Write entries of the journal to those who do not follow it."""
         topic = self._topics.get(batch.channel)
         if topic is not None and topic.plain and topic.state is State.LIVE:
+            topic.kept = True
             self._fan_out.publish(topic.plain, replace(batch, cursors=None))
 
 

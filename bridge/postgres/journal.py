@@ -180,12 +180,16 @@ class Journal:
         feed = self._feed
         check_presence(connection)
         self.present = True
-        # Whoever may not read the journal may read these: plain channels go on.
-        self._read_patterns(connection)
-        check_version(connection)
-        reader = JournalReader(connection, self._options.max_payload_bytes, self._gap)
-        reader.check_epoch(feed.epoch, feed.position)
-        tail = reader.tail(0, 1)
+        try:
+            check_version(connection)
+            limit = self._options.max_payload_bytes
+            reader = JournalReader(connection, limit, self._gap)
+            reader.check_epoch(feed.epoch, feed.position)
+            tail = reader.tail(0, 1)
+        finally:
+            # Whoever may not read the journal may read these: plain channels go
+            # on. And after the tail: they get what comes after `subscribed`.
+            self._read_patterns(connection)
         if feed.state is not State.LIVE:
             self._changed_at = time.time()
             log.info(

@@ -129,11 +129,12 @@ class JournalReader:
         part: list[Row] = []
         size = 0
         for row in rows:
-            size += row.bytes if wanted(row.channel) else 0
-            if part and size > SLICE_BYTES:
+            more = row.bytes if wanted(row.channel) else 0
+            if part and size + more > SLICE_BYTES:
                 yield self._with_payloads(part, wanted)
-                part, size = [], row.bytes
+                part, size = [], 0
             part.append(row)
+            size += more
         if part:
             yield self._with_payloads(part, wanted)
 

@@ -1007,6 +1007,18 @@ def test_who_came_before_its_channel_was_durable_is_told_that_the_journal_begins
     assert (other.told, kept.told) == ([subscribed("b")], [answered()])
 
 
+def test_who_gets_entries_of_the_journal_is_told_that_it_begins_anew() -> None:
+    house = keeping()
+    plain, other = house.new("a"), house.new("b")
+    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+
+    house.hub.journal_began()
+
+    gap = {"type": "gap", "channel": "a", "reason": "not_kept", "reload_window": 1.0}
+    assert plain.told == [subscribed(), notification("1"), gap]
+    assert other.told == [subscribed("b")]
+
+
 def test_who_waits_for_a_listener_is_not_told_that_the_journal_begins() -> None:
     house = keeping(State.PENDING)
     plain = house.new("a")
