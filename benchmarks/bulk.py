@@ -1,4 +1,4 @@
-"""What a trigger costs one INSERT of many rows.
+"""What triggers cost one INSERT of many rows.
 
     python benchmarks/bulk.py [--quick] [--runs N]
 
@@ -14,13 +14,38 @@ from contextlib import ExitStack, closing
 
 from durable import REAL, database, postgres
 from harness import Bench, Scenario, interleaved
+from load import PREFIX
 from program import main
 from support.postgres import Database
-from writers import NONE, NOTIFY, PUBLISH, Trigger
+from writers import CHANNELS, NONE, NOTIFY, PUBLISH, TABLE, Trigger
 
 __all__ = ["SCENARIOS"]
 
+AT_ONCE = f"""
+CREATE FUNCTION tell_all() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM bridge.publish_many(
+        array_agg('{PREFIX}' || fresh.n % {CHANNELS}),
+        array_agg(row_to_json(fresh)::text)
+    ) FROM fresh;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell_all AFTER INSERT ON item REFERENCING NEW TABLE AS fresh
+FOR EACH STATEMENT EXECUTE FUNCTION tell_all();
+"""
+
+
+class StatementTrigger(Trigger):
+    """A trigger that hands all rows over in one call."""
+
+    def install(self, made: Database) -> None:
+        """Create the table and the trigger."""
+        made.execute(TABLE)
+        made.execute(AT_ONCE)
+
+
 ASLEEP = Trigger("asleep", "bridge.publish, sequencer asleep", "bridge.publish")
+MANY = StatementTrigger("many", "bridge.publish_many", "bridge.publish_many")
 
 SHUT = "SELECT pg_advisory_lock(bridge.lock_class(), 1)"
 """The door, as a sequencer that sleeps has it."""
@@ -31,7 +56,7 @@ def measure_bulk(bench: Bench) -> None:
     if not bench.systems("pgbridge"):
         return
     rows = bench.scale.bulk_rows
-    triggers = (NONE, NOTIFY, PUBLISH, ASLEEP)
+    triggers = (NONE, NOTIFY, PUBLISH, ASLEEP, MANY)
     with postgres(**REAL) as server:
         for run, trigger in interleaved(bench.runs, triggers):
             with (

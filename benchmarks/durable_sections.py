@@ -217,9 +217,9 @@ SECTIONS: list[tuple[str, str, str, Callable[[Results], str]]] = [
     (
         "bulk",
         "One INSERT of {scale[bulk_rows]:,} rows",
-        "With the same row trigger; the time of the statement with its commit, "
-        "divided by the rows. *Asleep* is a session that holds the door shut, so "
-        "that each row rings.",
+        "With the same row trigger, and in the last line a trigger for the statement; "
+        "the time of the statement with its commit, divided by the rows. *Asleep* is a "
+        "session that holds the door shut, so that each row rings.",
         bulk,
     ),
     (

@@ -24,7 +24,15 @@ from support.postgres import Cluster, Database
 from support.waiting import wait_until
 from systems import Pgbridge
 
-__all__ = ["NONE", "NOTIFY", "PUBLISH", "SCENARIOS", "Trigger"]
+__all__ = [
+    "CHANNELS",
+    "NONE",
+    "NOTIFY",
+    "PUBLISH",
+    "SCENARIOS",
+    "TABLE",
+    "Trigger",
+]
 
 FLUSHES = (0, 2)
 """Milliseconds beyond what the disk takes; commit_delay emulates them."""

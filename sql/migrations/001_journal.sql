@@ -300,6 +300,45 @@ $$;
 COMMENT ON FUNCTION bridge.publish(text, text) IS
     'tell the subscribers of a channel when this transaction commits';
 
+-- Publish payloads[i] to channels[i], in this order: for statement triggers and
+-- whoever has many at once. Otherwise like publish(), for a fraction of its cost.
+--
+-- Raises: as publish() does; not as many payloads as channels. All or nothing.
+CREATE OR REPLACE FUNCTION bridge.publish_many(channels text[], payloads text[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    made bigint;
+BEGIN
+    IF cardinality(channels) IS DISTINCT FROM cardinality(payloads) THEN
+        RAISE EXCEPTION 'bridge.publish_many: % channels, % payloads',
+            coalesce(cardinality(channels), 0), coalesce(cardinality(payloads), 0)
+            USING ERRCODE = 'array_subscript_error';
+    END IF;
+    INSERT INTO bridge.outbox (xid, channel, payload, at)
+    SELECT pg_current_xact_id(), given.channel, coalesce(given.payload, ''),
+        clock_timestamp()
+    FROM unnest(channels, payloads) AS given (channel, payload)
+    WHERE given.channel <> '' AND octet_length(given.channel) <= 255
+    AND NOT starts_with(given.channel, 'bridge_')
+    AND NOT EXISTS (SELECT FROM bridge.overflow);
+    GET DIAGNOSTICS made = ROW_COUNT;
+
+    IF made < cardinality(channels) THEN
+        PERFORM bridge.check_channel(name) FROM unnest(channels) AS name;
+        PERFORM bridge.count_dropped(cardinality(channels));
+    ELSIF made > 0 THEN
+        PERFORM bridge.check_outbox(lastval());
+        PERFORM bridge.ring();
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION bridge.publish_many(text[], text[]) IS
+    'tell the subscribers of many channels when this transaction commits';
+
 -- What publish() does rarely: refuse, drop, look at the bound, ring. `row_id` is
 -- the row that it made; NULL: none.
 CREATE OR REPLACE FUNCTION bridge.attend(channel text, row_id bigint)
@@ -307,23 +346,31 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    wake text := current_setting('bridge.wake', true);
 BEGIN
     IF row_id IS NULL THEN
-        IF channel IS NULL OR channel = '' OR octet_length(channel) > 255
-            OR starts_with(channel, 'bridge_')
-        THEN
-            PERFORM bridge.refuse_channel(channel);
-        END IF;
-        -- In this order: whoever sees the count finds the transaction in flight.
-        PERFORM pg_current_xact_id();
-        PERFORM nextval('bridge.dropped');
+        PERFORM bridge.check_channel(channel);
+        PERFORM bridge.count_dropped(1);
         RETURN;
     END IF;
     IF row_id % 1000 = 0 THEN
         PERFORM bridge.check_outbox(row_id);
     END IF;
+    PERFORM bridge.ring();
+END
+$$;
+
+COMMENT ON FUNCTION bridge.attend(text, bigint) IS 'what publish() does rarely';
+
+-- Wake the sequencer at COMMIT if it sleeps, unless this transaction must not
+-- notify; it looks once a second anyway.
+CREATE OR REPLACE FUNCTION bridge.ring()
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wake text := current_setting('bridge.wake', true);
+BEGIN
     IF wake = 'off'
         OR (current_setting('max_prepared_transactions') <> '0'
             AND wake IS DISTINCT FROM 'on')
@@ -331,38 +378,56 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    -- A queue that is nearly full must not fail this transaction; the sequencer
-    -- looks once a second.
+    -- A queue that is nearly full must not fail this transaction.
     IF pg_notification_queue_usage() < 0.9 THEN
         PERFORM pg_catalog.pg_notify('bridge_wake', '');
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION bridge.attend(text, bigint) IS 'what publish() does rarely';
+COMMENT ON FUNCTION bridge.ring() IS 'wake the sequencer at COMMIT if it sleeps';
 
--- Say what is wrong with a channel's name.
-CREATE OR REPLACE FUNCTION bridge.refuse_channel(channel text)
+-- Account for events that were not written.
+CREATE OR REPLACE FUNCTION bridge.count_dropped(events integer)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- In this order: whoever sees the count finds the transaction in flight.
+    PERFORM pg_current_xact_id();
+    PERFORM nextval('bridge.dropped') FROM generate_series(1, events);
+END
+$$;
+
+COMMENT ON FUNCTION bridge.count_dropped(integer) IS
+    'account for events that were not written';
+
+-- Raises: events cannot be published to this channel; says why.
+CREATE OR REPLACE FUNCTION bridge.check_channel(name text)
 RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    problem text := CASE
+        WHEN name = '' THEN 'it is empty'
+        WHEN octet_length(name) > 255 THEN 'it has more than 255 bytes'
+        WHEN starts_with(name, 'bridge_') THEN 'names that begin with "bridge_" are reserved'
+    END;
 BEGIN
-    IF channel IS NULL THEN
+    IF name IS NULL THEN
         RAISE EXCEPTION 'bridge.publish: the channel is NULL'
             USING ERRCODE = 'null_value_not_allowed';
+    ELSIF problem IS NOT NULL THEN
+        RAISE EXCEPTION 'bridge.publish: channel "%" is not valid: %',
+            left(name, 80), problem
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RAISE EXCEPTION 'bridge.publish: channel "%" is not valid: %', left(channel, 80),
-        CASE
-            WHEN channel = '' THEN 'it is empty'
-            WHEN octet_length(channel) > 255 THEN 'it has more than 255 bytes'
-            ELSE 'names that begin with "bridge_" are reserved'
-        END
-        USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
 
-COMMENT ON FUNCTION bridge.refuse_channel(text) IS 'say what is wrong with a name';
+COMMENT ON FUNCTION bridge.check_channel(text) IS 'say what is wrong with a name';
 
 -- Stop publishing when nobody sequences, so that the disk stays whole.
 -- `row_id` is an id just given; the bound is kept to within a thousand.
@@ -720,6 +785,8 @@ REVOKE ALL ON FUNCTION
     bridge.timeline(),
     bridge.random_epoch(),
     bridge.attend(text, bigint),
+    bridge.ring(),
+    bridge.count_dropped(integer),
     bridge.check_outbox(bigint),
     bridge.step(),
     bridge.start_epoch(bigint),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -14,9 +16,16 @@ from support.postgres import Cluster, Database
 from bridge.postgres.address import Address
 from bridge.postgres.schema import install
 
+ROOT = Path(__file__).parent.parent.parent
+
 Connect = Callable[[], Connection]
 
 MANY = "SELECT count(bridge.publish('a', n::text)) FROM generate_series(1, %s) AS n"
+
+AT_ONCE = (
+    "SELECT bridge.publish_many(array_agg('a'::text), array_agg(n::text ORDER BY n)) "
+    "FROM generate_series(1, %s) AS n"
+)
 
 
 @pytest.fixture
@@ -200,6 +209,48 @@ def test_channel_that_is_not_valid_is_refused(
 ) -> None:
     with pytest.raises(psycopg2.Error, match=problem):
         database.execute("SELECT bridge.publish(%s, 'x')", channel)
+    with pytest.raises(psycopg2.Error, match=problem):
+        database.execute("SELECT bridge.publish_many(%s, %s)", ["a", channel], ["", ""])
+
+    assert step(database) == 0
+
+
+def test_trigger_of_a_statement_publishes_its_rows_in_order(database: Database) -> None:
+    """The one of docs/durable.md."""
+    database.execute("CREATE TABLE orders (customer_id int, item text)")
+    page = (ROOT / "docs" / "durable.md").read_text()
+    [example] = re.findall(r"```sql\n(CREATE FUNCTION tell_orders\(.*?)```", page, re.S)
+    database.execute(example)
+    database.execute(
+        "INSERT INTO orders SELECT n % 2, 'item ' || n FROM generate_series(0, 99) AS n"
+    )
+
+    assert step(database) == 100
+    entries = database.execute(
+        "SELECT j.pos, j.channel, o.payload::json->>'item' "
+        "FROM bridge.journal j JOIN bridge.outbox o USING (id) ORDER BY j.pos"
+    )
+    assert entries == [(n + 1, f"orders_{n % 2}", f"item {n}") for n in range(100)]
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_nothing_at_once_is_nothing(
+    database: Database, nothing: list[str] | None
+) -> None:
+    database.execute(
+        "SELECT bridge.publish_many(%s::text[], %s::text[])", nothing, nothing
+    )
+
+    assert step(database) == 0
+    assert state(database, "dropped") == 0
+
+
+def test_as_many_payloads_as_channels(database: Database) -> None:
+    for channels, payloads in ((["a", "b"], ["x"]), (["a"], None), (None, ["x"])):
+        with pytest.raises(psycopg2.Error, match=r"\d channels, \d payloads"):
+            database.execute(
+                "SELECT bridge.publish_many(%s::text[], %s::text[])", channels, payloads
+            )
 
 
 def test_payload_that_is_null_is_empty(database: Database) -> None:
@@ -264,17 +315,18 @@ def test_writers_do_not_wait_for_each_other(
 SHUT = "SELECT pg_try_advisory_lock(bridge.lock_class(), 1)"
 
 
+@pytest.mark.parametrize("query", [MANY, AT_ONCE], ids=["each", "at once"])
 def test_writer_rings_only_while_the_door_is_shut(
-    database: Database, connect: Connect
+    database: Database, connect: Connect, query: str
 ) -> None:
     listener, writer = database.connect(), connect()
     with closing(listener):
         run(listener, "LISTEN bridge_wake")
-        publish(writer, "silent")
+        run(writer, query, 2)
         assert run(listener, SHUT) == [(False,)]  # a silent writer is in flight
         writer.commit()
         assert run(listener, SHUT) == [(True,)]
-        publish(writer, "loud")
+        run(writer, query, 2)
         writer.commit()
 
         run(listener, "SELECT 1")
@@ -451,8 +503,9 @@ def test_tail_ahead_of_the_journal_is_a_new_epoch(database: Database) -> None:
 # Nobody sequences.
 
 
+@pytest.mark.parametrize("query", [MANY, AT_ONCE], ids=["each", "at once"])
 def test_outbox_is_bounded_and_the_loss_is_a_new_epoch(
-    database: Database, connect: Connect
+    database: Database, connect: Connect, query: str
 ) -> None:
     database.execute(
         "UPDATE bridge.setting SET value = '1500' WHERE name = 'max_outbox_rows'"
@@ -460,11 +513,12 @@ def test_outbox_is_bounded_and_the_loss_is_a_new_epoch(
     before = state(database, "epoch")
     writer = connect()
     for _ in range(3):
-        run(writer, MANY, 1000)
+        run(writer, query, 1000)
         writer.commit()
 
     [(rows,)] = database.execute("SELECT count(*) FROM bridge.outbox")
     assert rows == 2000
+    assert database.execute("SELECT last_value FROM bridge.dropped") == [(1000,)]
     assert database.execute("SELECT overflow FROM bridge.status") == [(True,)]
 
     assert step(database) == 2000
