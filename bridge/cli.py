@@ -162,16 +162,11 @@ def _publish(channel: str, payload: str, durable: bool) -> int:
 
 
 def _listen(channels: Sequence[str], after: str | None) -> int:
-    from bridge.postgres.session import follow, listen
+    from bridge.postgres.watch import listen
 
-    most = MAX_LISTEN_BYTES if after is None else MAX_CHANNEL_BYTES
-    checked = [check_channel(channel, most) for channel in channels]
-    if after is None:
-        found = listen(_address(), checked)
-    else:
-        found = follow(_address(), checked, parse_cursor(after))
-    for notification in found:
-        print(json.dumps(notification, ensure_ascii=False), flush=True)
+    cursor = None if after is None else parse_cursor(after)
+    for published in listen(_address(), channels, cursor):
+        print(json.dumps(published, ensure_ascii=False), flush=True)
     return 0
 
 
@@ -184,6 +179,7 @@ def _schema(options: argparse.Namespace) -> int:
             print(f"{name:10} {value}")
     elif options.command == "uninstall":
         schema.uninstall(address)
+        print("schema bridge is gone")
     elif options.command == "durable":
         if (options.pattern is None) != (options.what == "list"):
             raise SettingsError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bridge.entries import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
 from bridge.message import Gap
-from bridge.postgres.connection import Connection
+from bridge.postgres.session import Session
 from bridge.recent import Payload
 
 __all__ = ["TAIL_ENTRIES", "JournalReader", "Row", "Tail"]
@@ -100,19 +100,19 @@ class JournalReader:
 
     def __init__(
         self,
-        connection: Connection,
+        session: Session,
         max_payload_bytes: int,
         gap: Callable[[str, int, str], Gap],
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._max_payload_bytes = max_payload_bytes
         self._gap = gap
-        connection.execute(_SESSION)
+        session.execute(_SESSION)
 
     def check_epoch(self, epoch: str, position: int) -> None:
         """Have a new epoch begun if `position` was lost; "": none is known."""
         seen = (epoch, position) if epoch else (None, None)
-        self._connection.execute("SELECT bridge.check_epoch(%s, %s)", seen)
+        self._session.execute("SELECT bridge.check_epoch(%s, %s)", seen)
 
     def tail(self, after: int, most: int = TAIL_ENTRIES) -> Tail:
         """Return at most so many rows after a position, in order."""
@@ -159,7 +159,7 @@ class JournalReader:
         )
 
     def _tail(self, query: str, *arguments: object) -> Tail:
-        found = self._connection.execute(query, arguments)
+        found = self._session.execute(query, arguments)
         epoch, floor, newest = found[0][:3]
         rows = [Row(*row[3:]) for row in found if row[3] is not None]
         return Tail(epoch, floor, newest, rows)
@@ -190,7 +190,7 @@ class JournalReader:
         if not ids:
             return {}
         query = "EXECUTE pgbridge_payloads (%s)"
-        rows = self._connection.execute(query, (ids,))
+        rows = self._session.execute(query, (ids,))
         return {id: (payload, at) for id, payload, at in rows}
 
     def _payload(self, row: Row, payloads: Payloads) -> tuple[Payload, float | None]:

@@ -14,8 +14,7 @@ from typing import Any
 from bridge.channels import check_pattern
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
-from bridge.postgres.connection import Connection
-from bridge.postgres.session import connect, execute
+from bridge.postgres.session import Session, connect, execute
 
 __all__ = [
     "VERSION",
@@ -59,25 +58,25 @@ SELECT pg_catalog.to_regclass('bridge.state') IS NULL
 """
 
 
-def check_presence(connection: Connection) -> None:
+def check_presence(session: Session) -> None:
     """Check that something is installed.
 
     Raises:
         NoSchema: nothing is.
     """
-    ours = connection.execute(_IS_OURS)
-    if not ours or not ours[0][0] or connection.execute(_MISSING) == [(True,)]:
+    ours = session.execute(_IS_OURS)
+    if not ours or not ours[0][0] or session.execute(_MISSING) == [(True,)]:
         raise NoSchema
 
 
-def check_version(connection: Connection) -> None:
+def check_version(session: Session) -> None:
     """Check that a worker can serve what is installed.
 
     Raises:
         DatabaseError: it is too old or too new, or the role may not read it.
     """
     try:
-        [(version,)] = connection.execute("SELECT version FROM bridge.state")
+        [(version,)] = session.execute("SELECT version FROM bridge.state")
     except DatabaseError as exc:
         raise DatabaseError(
             f"{exc}: run  pgbridge install --worker-role ROLE  as its owner"
@@ -137,7 +136,13 @@ def uninstall(address: Address) -> None:
     with closing(connect(address)) as connection:
         _require(connection)
         execute(connection, "SET lock_timeout = '3s'")
-        execute(connection, "DROP SCHEMA bridge CASCADE")
+        try:
+            execute(connection, "DROP SCHEMA bridge CASCADE")
+        except DatabaseError as exc:
+            raise DatabaseError(
+                f"{exc}: is a transaction open that has published? Nothing was "
+                "dropped, try again"
+            ) from exc
 
 
 def status(address: Address) -> dict[str, Any]:

@@ -12,7 +12,11 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 
 -- One installation at a time in this database.
-SELECT pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
+END
+$$;
 
 -- Whoever waits for a lock on a table has all writers wait behind it.
 SET LOCAL lock_timeout = '3s';
@@ -495,6 +499,7 @@ BEGIN
     IF state.timeline = timeline
         AND state.dropped = drops
         AND state.barrier IS NULL
+        AND NOT EXISTS (SELECT FROM bridge.overflow)
         AND pg_snapshot_xmax(pg_current_snapshot()) >= pg_snapshot_xmax(last.snap)
         AND NOT EXISTS (
             WITH cur AS MATERIALIZED (SELECT pg_current_snapshot() AS snap),
@@ -592,12 +597,13 @@ BEGIN
     )
     SELECT tick.pos - last.pos INTO steps FROM tick;
     steps := coalesce(steps, 0);
+    -- There is room again.
+    DELETE FROM bridge.overflow;
 
     -- Something was dropped: a new epoch now, and another when all those have
     -- ended that may drop more, since they began before the drops did.
     SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO drops FROM bridge.dropped;
     IF drops <> state.dropped THEN
-        DELETE FROM bridge.overflow;
         PERFORM bridge.start_epoch(last.pos + steps);
         UPDATE bridge.state SET dropped = drops, barrier = pg_current_xact_id() WHERE one;
     ELSIF pg_snapshot_xmin(pg_current_snapshot()) > state.barrier THEN

@@ -6,7 +6,11 @@ BEGIN;
 
 SET LOCAL client_min_messages = warning;
 
-SELECT pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('pgbridge install', 0));
+END
+$$;
 
 SET LOCAL lock_timeout = '3s';
 
@@ -99,5 +103,12 @@ COMMENT ON COLUMN bridge.status.overflow IS 'publishing has stopped: the outbox 
 REVOKE ALL ON FUNCTION bridge.purge(text) FROM PUBLIC;
 
 UPDATE bridge.state SET version = greatest(version, 2) WHERE one;
+
+-- Workers that run look now, and not in half a minute.
+DO $$
+BEGIN
+    PERFORM pg_catalog.pg_notify('bridge_journal', 'schema');
+END
+$$;
 
 COMMIT;

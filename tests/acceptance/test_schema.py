@@ -42,7 +42,7 @@ def test_install_twice_and_uninstall(database: Database) -> None:
     assert first.stdout == second.stdout == "schema bridge, version 2\n"
     assert first.stderr == second.stderr == ""
     assert "position   0\n" in status.stdout
-    assert gone.returncode == 0
+    assert (gone.returncode, gone.stdout) == (0, "schema bridge is gone\n")
     assert after.returncode == 1
     assert "there is no schema bridge: run  pgbridge install" in after.stderr
 
@@ -62,21 +62,37 @@ def test_two_who_install_at_once_both_succeed(database: Database) -> None:
     assert [process.wait(60) for process in both] == [0] * 4
 
 
+def psql_migrations(database: Database) -> None:
+    for migration in sorted(MIGRATIONS.glob("*.sql")):
+        run = subprocess.run(
+            [str(OLD_BINARIES / "psql"), database.url]
+            + ["-qX", "-v", "ON_ERROR_STOP=1", "-f", str(migration)],
+            capture_output=True,
+            text=True,
+        )
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
 def test_psql_installs_as_well(either_database: Database) -> None:
     either_database.execute("DROP SCHEMA bridge CASCADE")
 
     for _ in range(2):
-        for migration in sorted(MIGRATIONS.glob("*.sql")):
-            subprocess.run(
-                [str(OLD_BINARIES / "psql"), either_database.url]
-                + ["-qX", "-v", "ON_ERROR_STOP=1", "-f", str(migration)],
-                check=True,
-                capture_output=True,
-            )
+        psql_migrations(either_database)
 
     assert either_database.execute("SELECT version FROM bridge.status") == [
         (schema.VERSION,)
     ]
+
+
+def test_running_workers_notice_what_psql_installs(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    server = gunicorn(database.url).start()
+    wait_until(lambda: server.readiness()["journal"]["state"] == "none")
+
+    psql_migrations(database)
+
+    wait_until(lambda: server.readiness()["journal"]["state"] == "live")
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
@@ -193,7 +209,7 @@ def test_uninstalling_gives_up_while_a_writer_is_busy(
         done = pgbridge(durable_database, "uninstall", "--yes")
 
         assert done.returncode == 1
-        assert "lock timeout" in done.stderr
+        assert "is a transaction open that has published?" in done.stderr
         durable_database.publish("kept_a", "nobody waits")
 
 
@@ -340,6 +356,51 @@ def test_listen_after_a_cursor_prints_what_is_kept_and_what_comes(
     assert lines == [
         {"channel": "kept_a", "payload": "two", "cursor": f"{epoch}-2"},
         {"channel": "kept_a", "payload": "three", "cursor": f"{epoch}-4"},
+    ]
+
+
+def test_listen_prints_what_comes_to_durable_channels_too(
+    durable_database: Database, gunicorn: Callable[..., Gunicorn]
+) -> None:
+    gunicorn(durable_database.url).start()
+    durable_database.publish("kept_a", "before")
+    wait_until(lambda: durable_database.positions() == 1)
+    long = "kept_" + "x" * 100
+
+    command = ["listen", "kept_a", "plain", long]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", *command],
+        env={**os.environ, "BRIDGE_DATABASE_URL": durable_database.url},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        wait_until(
+            lambda: durable_database.execute(
+                "SELECT 1 FROM pg_stat_activity "
+                "WHERE datname = current_database() AND state = 'idle' "
+                "AND query LIKE 'EXECUTE pgbridge_tail%%'"
+                "AND application_name = ''"
+            )
+        )
+        lines = []
+        for publish, channel in (
+            (durable_database.publish, "kept_a"),
+            (durable_database.publish, long),
+            (durable_database.notify, "plain"),
+            (durable_database.notify, "kept_a"),
+        ):
+            publish(channel, "x")
+            lines.append(json.loads(process.stdout.readline()))
+        process.terminate()
+
+    epoch = lines[0]["cursor"].partition("-")[0]
+    assert all(line.pop("pid", 1) for line in lines)
+    assert lines == [
+        {"channel": "kept_a", "payload": "x", "cursor": f"{epoch}-2"},
+        {"channel": long, "payload": "x", "cursor": f"{epoch}-3"},
+        {"channel": "plain", "payload": "x"},
+        {"channel": "kept_a", "payload": "x"},
     ]
 
 

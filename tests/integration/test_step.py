@@ -215,22 +215,29 @@ def test_channel_that_is_not_valid_is_refused(
     assert step(database) == 0
 
 
-def test_trigger_of_a_statement_publishes_its_rows_in_order(database: Database) -> None:
-    """The one of docs/durable.md."""
-    database.execute("CREATE TABLE orders (customer_id int, item text)")
+def test_triggers_of_the_page_publish_rows_in_order(database: Database) -> None:
     page = (ROOT / "docs" / "durable.md").read_text()
-    [example] = re.findall(r"```sql\n(CREATE FUNCTION tell_orders\(.*?)```", page, re.S)
-    database.execute(example)
-    database.execute(
-        "INSERT INTO orders SELECT n % 2, 'item ' || n FROM generate_series(0, 99) AS n"
-    )
+    row, statement = re.findall(r"```sql\n(CREATE FUNCTION .*?)```", page, re.S)
+    database.execute("CREATE TABLE orders (customer_id int, item int)")
+    database.execute(row)
+    database.execute("INSERT INTO orders VALUES (7, 0)")
+    database.execute("UPDATE orders SET item = 1")
+    database.execute(statement)
+    database.execute("INSERT INTO orders SELECT n, n FROM generate_series(2, 99) AS n")
+    database.execute("UPDATE orders SET item = 100 WHERE customer_id = 7 AND item = 1")
 
-    assert step(database) == 100
+    step(database)
+
     entries = database.execute(
-        "SELECT j.pos, j.channel, o.payload::json->>'item' "
+        "SELECT j.channel, (o.payload::json->>'item')::int "
         "FROM bridge.journal j JOIN bridge.outbox o USING (id) ORDER BY j.pos"
     )
-    assert entries == [(n + 1, f"orders_{n % 2}", f"item {n}") for n in range(100)]
+    assert entries == [
+        ("orders_7", 0),
+        ("orders_7", 1),
+        *((f"orders_{n}", n) for n in range(2, 100)),
+        ("orders_7", 100),
+    ]
 
 
 @pytest.mark.parametrize("nothing", [None, []])
@@ -527,6 +534,26 @@ def test_outbox_is_bounded_and_the_loss_is_a_new_epoch(
     writer.commit()
     assert step(database) == 1
     assert state(database, "barrier") is None
+
+
+def test_outbox_that_was_full_for_a_moment_has_room_again(
+    database: Database, connect: Connect
+) -> None:
+    database.execute(
+        "UPDATE bridge.setting SET value = '1500' WHERE name = 'max_outbox_rows'"
+    )
+    before = state(database, "epoch")
+    database.execute(AT_ONCE, 2000)
+
+    assert step(database) == 2000
+    assert database.execute("SELECT overflow FROM bridge.status") == [(False,)]
+    database.execute("SELECT bridge.publish('a', 'goes on')")
+    assert step(database) == 1
+    assert (state(database, "epoch"), state(database, "dropped")) == (before, 0)
+
+    database.execute("INSERT INTO bridge.overflow VALUES (now())")
+    assert step(database) == 0
+    assert database.execute("SELECT overflow FROM bridge.status") == [(False,)]
 
 
 def test_loss_of_a_transaction_still_in_flight_is_told_when_it_has_ended(

@@ -1,0 +1,157 @@
+"""What is published to some channels, as a shell wants to see it.
+
+Of plain channels what NOTIFY sends; where one is durable the journal as well.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as PgConnection
+from psycopg2.extensions import encodings
+
+from bridge.channels import (
+    MAX_CHANNEL_BYTES,
+    MAX_LISTEN_BYTES,
+    Patterns,
+    check_channel,
+)
+from bridge.cursor import Cursor, parse_cursor
+from bridge.errors import DatabaseError
+from bridge.message import Gap
+from bridge.postgres.address import Address
+from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
+from bridge.postgres.quoting import quote_channel
+from bridge.postgres.schema import check_presence, check_version
+from bridge.postgres.session import Blocking, connect, execute
+
+__all__ = ["listen"]
+
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at the journal when nobody says that it moved."""
+
+MAX_PAYLOAD_BYTES = 1 << 30
+"""What PostgreSQL can store."""
+
+_NO_PATTERNS = "SELECT to_regclass('bridge.durable_channel') IS NULL"
+
+
+def listen(
+    address: Address, channels: Sequence[str], after: Cursor | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield what is published, for ever.
+
+    A notification has `channel`, `payload` and `pid`; an entry of the journal
+    `channel`, `payload` (None: it was purged) and `cursor`.
+
+    Args:
+        after: entries of the journal after this one, and those to come. None:
+            those to come, if one of the channels is durable.
+
+    Raises:
+        BadChannel: there can be no such channel.
+        DatabaseError: PostgreSQL is away or goes away, or what comes next in
+            the journal is not kept any more, or this role may not read it.
+    """
+    with closing(connect(address)) as connection:
+        kept = after is not None or _some_are_durable(connection, channels)
+        for channel in channels:
+            check_channel(channel, MAX_CHANNEL_BYTES if kept else MAX_LISTEN_BYTES)
+            if len(channel.encode()) <= MAX_LISTEN_BYTES:
+                quoted = quote_channel(channel, encodings[connection.encoding])
+                execute(connection, f"LISTEN {quoted}")
+        journal = _Journal(connection, channels, after) if kept else None
+        while True:
+            yield from _notifications(connection, channels)
+            if journal is not None:
+                yield from journal.read()
+            if not connection.notifies:
+                _wait(connection, POLL_INTERVAL if kept else None)
+
+
+class _Journal:
+    """The journal from a position on; the session listens to its hints."""
+
+    def __init__(
+        self, connection: PgConnection, channels: Sequence[str], after: Cursor | None
+    ) -> None:
+        session = Blocking(connection)
+        check_presence(session)
+        check_version(session)
+        session.execute("LISTEN bridge_journal")
+        self._reader = JournalReader(session, MAX_PAYLOAD_BYTES, _missing)
+        self._wanted = frozenset(channels).__contains__
+        if after is None:
+            [(now,)] = session.execute("SELECT bridge.cursor()")
+            after = parse_cursor(now)
+        self._after = after
+        self._position = after.position
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield what has come."""
+        more = True
+        while more:
+            tail = self._reader.tail(self._position)
+            self._check(tail)
+            for entries in self._reader.entries(tail.rows, self._wanted):
+                for entry in entries:
+                    if self._wanted(entry.channel):
+                        payload = entry.payload
+                        yield {
+                            "channel": entry.channel,
+                            "payload": payload if isinstance(payload, str) else None,
+                            "cursor": str(Cursor(tail.epoch, entry.position)),
+                        }
+                self._position = entries[-1].position
+            more = len(tail.rows) == TAIL_ENTRIES
+
+    def _check(self, tail: Tail) -> None:
+        after = str(self._after)
+        if tail.epoch != self._after.epoch:
+            raise DatabaseError(
+                f"cursor {after!r} is of another epoch than {tail.epoch!r}"
+            )
+        if self._position > tail.newest:
+            raise DatabaseError(
+                f"cursor {after!r} is ahead of the journal, which is at {tail.newest}"
+            )
+        if self._position < tail.floor:
+            raise DatabaseError("what comes next is not kept any more")
+
+
+def _missing(channel: str, position: int, reason: str) -> Gap:
+    return Gap(channel, reason, 0.0)
+
+
+def _some_are_durable(connection: PgConnection, channels: Sequence[str]) -> bool:
+    if execute(connection, _NO_PATTERNS) == [(True,)]:
+        return False
+    rows = execute(connection, "SELECT pattern FROM bridge.durable_channel")
+    patterns = Patterns([pattern for (pattern,) in rows])
+    return any(map(patterns.match, channels))
+
+
+def _notifications(
+    connection: PgConnection, channels: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    found, connection.notifies = connection.notifies, []
+    for notify in found:
+        if notify.channel in channels:
+            yield {
+                "channel": notify.channel,
+                "payload": notify.payload,
+                "pid": notify.pid,
+            }
+
+
+def _wait(connection: PgConnection, timeout: float | None) -> None:
+    """Wait for notifications, and read them."""
+    select.select([connection], [], [], timeout)
+    try:
+        connection.poll()
+    except psycopg2.Error as exc:
+        raise DatabaseError(f"the connection is lost: {exc}".strip()) from exc
