@@ -16,6 +16,7 @@ from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
 from support.waiting import wait_until
 
+from soak.census import count_greenlets
 from soak.churn import Churn
 
 ROUND = 30.0
@@ -35,7 +36,7 @@ class Sample:
     minute: float
     rss: int
     files: int
-    watchers: int
+    greenlets: int
     listeners: int
     channels: int
 
@@ -64,7 +65,12 @@ def run(minutes: float) -> list[Sample]:
         database = Database(cluster.url)
         make_durable(database)
         server = Gunicorn(
-            database.url, workers=2, unlisten_delay=0.5, recent_bytes=1 << 20
+            database.url,
+            workers=2,
+            arguments=("-c", "python:soak.census"),
+            environ={"PYTHONPATH": str(Path(__file__).parent.parent)},
+            unlisten_delay=0.5,
+            recent_bytes=1 << 20,
         )
         stack.callback(server.end)
         server.start()
@@ -94,18 +100,15 @@ def look(server: Gunicorn, database: Database, minute: float) -> Sample:
     wait_until(lambda: _metric(server, "channels") == 0, REST)
     with suppress(psycopg2.Error):
         database.execute("SELECT bridge.prune()")
-    time.sleep(2.5)  # the numbers are a second old, and log lines are written
-    watchers = []
-    for _ in range(6):  # a time-out that just runs is nothing left behind
-        watchers.append(int(_metric(server, "loop_watchers")))
-        time.sleep(0.5)
+    channels = int(_metric(server, "channels"))
+    time.sleep(2.5)  # the last request is over, and log lines are written
     return Sample(
         minute,
         sum(_rss(pid) for pid in server.workers),
         sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.workers),
-        min(watchers),
+        count_greenlets(server.folder, server.workers),
         len(database.listeners()),
-        int(_metric(server, "channels")),
+        channels,
     )
 
 
@@ -118,7 +121,7 @@ def judge(samples: list[Sample]) -> list[str]:
     last = statistics.median(one.rss for one in half[-third:])
     if last > first * (1 + MAX_GROWTH):
         found.append(f"memory grew by {last / first - 1:.1%}")
-    for name in ("files", "watchers", "listeners", "channels"):
+    for name in ("files", "greenlets", "listeners", "channels"):
         values = {getattr(one, name) for one in half}
         if len(values) > 1:
             found.append(f"{name} are not equal: {sorted(values)}")
@@ -152,7 +155,7 @@ def plot(samples: list[Sample], path: Path) -> None:
     minutes = [one.minute for one in samples]
     axes[0].plot(minutes, [one.rss / 2**20 for one in samples])
     axes[0].set_ylabel("MiB, all workers")
-    for name in ("files", "watchers", "listeners"):
+    for name in ("files", "greenlets", "listeners"):
         axes[1].plot(minutes, [getattr(one, name) for one in samples], label=name)
     axes[1].set_xlabel("minutes")
     axes[1].legend()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 import struct
@@ -14,6 +15,9 @@ from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
 from websockets.exceptions import WebSocketException
+
+# It logs a traceback when it is closed while it reads.
+logging.getLogger("websockets.client").disabled = True
 
 CHANNELS = 40
 CLIENTS = 12
