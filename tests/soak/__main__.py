@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg2
@@ -45,8 +46,10 @@ def main() -> int:
     """Run; 1 when something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m soak")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--plot", type=Path, help="an SVG, with matplotlib")
+    parser.add_argument("--plot", type=Path, help="an SVG; needs pgbridge[bench]")
     options = parser.parse_args()
+    if options.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install -e '.[bench]'")
     samples = run(options.minutes)
     if options.plot:
         plot(samples, options.plot)
@@ -100,8 +103,9 @@ def look(server: Gunicorn, database: Database, minute: float) -> Sample:
     wait_until(lambda: _metric(server, "channels") == 0, REST)
     with suppress(psycopg2.Error):
         database.execute("SELECT bridge.prune()")
+    time.sleep(2.5)  # the numbers are a second old, and log lines are written
     channels = int(_metric(server, "channels"))
-    time.sleep(2.5)  # the last request is over, and log lines are written
+    time.sleep(0.5)  # that request is over
     return Sample(
         minute,
         sum(_rss(pid) for pid in server.workers),
