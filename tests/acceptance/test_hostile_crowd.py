@@ -37,5 +37,7 @@ def test_audience_loses_nothing_while_a_crowd_is_at_the_door(
         assert audience.closed == 0
     assert crowd.connects > 200
     assert crowd.garbage_bytes > 1000
+    # The room is taken until what they left behind is gone.
+    wait_until(lambda: server.get("/healthz")[0] == 200)
     wait_until(lambda: server.readiness()["connections"]["open"] == 0)
     assert "Traceback" not in server.log
