@@ -19,6 +19,13 @@ def test_audience_loses_nothing_while_a_crowd_is_at_the_door(
         database.url, handshake_timeout=1, arguments=("--worker-connections", "400")
     ).start()
     crowd = Crowd(server, seed=1)
+
+    def health() -> int:
+        try:
+            return server.get("/healthz")[0]
+        except OSError:
+            return 0  # No room was left, not even to wait for the request.
+
     with closing(Audience(server, "news", 20)) as audience:
         crowd.be_silent(200)
         crowd.send_garbage(20)
@@ -27,8 +34,8 @@ def test_audience_loses_nothing_while_a_crowd_is_at_the_door(
         writer.start()
         try:
             assert audience.read_until(last=199, timeout=30)
-            # It is answered; on a slow machine all the room may be taken.
-            assert server.get("/healthz")[0] in (200, 503)
+            # On a slow machine all the room may be taken.
+            wait_until(lambda: health() in (200, 503))
         finally:
             crowd.stop()
             writer.join()
@@ -37,7 +44,7 @@ def test_audience_loses_nothing_while_a_crowd_is_at_the_door(
         assert audience.closed == 0
     assert crowd.connects > 200
     assert crowd.garbage_bytes > 1000
-    # The room is taken until what they left behind is gone.
-    wait_until(lambda: server.get("/healthz")[0] == 200)
+    # It may be until what they left behind is gone.
+    wait_until(lambda: health() == 200)
     wait_until(lambda: server.readiness()["connections"]["open"] == 0)
     assert "Traceback" not in server.log
