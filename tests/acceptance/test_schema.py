@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -324,6 +325,26 @@ def test_who_comes_after_an_uninstall_finds_plain_channels(
 # The journal on the command line.
 
 
+@contextmanager
+def listening(
+    database: Database, *arguments: str
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Run `pgbridge listen`; gives a function that waits for its next line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", "listen", *arguments],
+        env={**os.environ, "BRIDGE_DATABASE_URL": database.url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stdout = process.stdout
+    assert stdout is not None
+    try:
+        yield lambda: json.loads(stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate()
+
+
 def test_listen_after_a_cursor_prints_what_is_kept_and_what_comes(
     durable_database: Database, gunicorn: Callable[..., Gunicorn]
 ) -> None:
@@ -340,18 +361,10 @@ def test_listen_after_a_cursor_prints_what_is_kept_and_what_comes(
     durable_database.publish("kept_b", "other")
     wait_until(lambda: durable_database.positions() == 3)
 
-    command = ["listen", "kept_a", "--after", f"{epoch}-1"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "bridge.cli", *command],
-        env={**os.environ, "BRIDGE_DATABASE_URL": durable_database.url},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        lines = [json.loads(process.stdout.readline())]
+    with listening(durable_database, "kept_a", "--after", f"{epoch}-1") as next_line:
+        lines = [next_line()]
         durable_database.publish("kept_a", "three")
-        lines.append(json.loads(process.stdout.readline()))
-        process.terminate()
+        lines.append(next_line())
 
     assert lines == [
         {"channel": "kept_a", "payload": "two", "cursor": f"{epoch}-2"},
@@ -367,14 +380,7 @@ def test_listen_prints_what_comes_to_durable_channels_too(
     wait_until(lambda: durable_database.positions() == 1)
     long = "kept_" + "x" * 100
 
-    command = ["listen", "kept_a", "plain", long]
-    with subprocess.Popen(
-        [sys.executable, "-m", "bridge.cli", *command],
-        env={**os.environ, "BRIDGE_DATABASE_URL": durable_database.url},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
+    with listening(durable_database, "kept_a", "plain", long) as next_line:
         wait_until(
             lambda: durable_database.execute(
                 "SELECT 1 FROM pg_stat_activity "
@@ -391,11 +397,10 @@ def test_listen_prints_what_comes_to_durable_channels_too(
             (durable_database.notify, "kept_a"),
         ):
             publish(channel, "x")
-            lines.append(json.loads(process.stdout.readline()))
-        process.terminate()
+            lines.append(next_line())
 
     epoch = lines[0]["cursor"].partition("-")[0]
-    assert all(line.pop("pid", 1) for line in lines)
+    assert lines[2].pop("pid") != lines[3].pop("pid")  # a session each
     assert lines == [
         {"channel": "kept_a", "payload": "x", "cursor": f"{epoch}-2"},
         {"channel": long, "payload": "x", "cursor": f"{epoch}-3"},
