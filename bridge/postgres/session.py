@@ -1,4 +1,5 @@
-"""A plain blocking session: what the command line needs, without gevent."""
+"""What runs queries; and the plain blocking session, without gevent, that the
+command line uses."""
 
 from __future__ import annotations
 
