@@ -173,10 +173,10 @@ class Conversation:
 
     def heartbeat(self) -> bytes:
         """Encode a heartbeat: where the journal stands, if the client has it all."""
-        feed = self._service.hub.feed
-        durable = [sub for sub in self._subscriptions.values() if sub.durable]
-        complete = durable and all(map(feed.is_live, durable))
-        return _heartbeat(self._codec.encode, str(feed.cursor) if complete else None)
+        cursor = self._service.hub.feed.promise_to_all(
+            [sub for sub in self._subscriptions.values() if sub.durable]
+        )
+        return _heartbeat(self._codec.encode, None if cursor is None else str(cursor))
 
     def bye(self, reason: str, reconnect_delay: float) -> None:
         """Say the last message before a close of ours."""
@@ -219,9 +219,8 @@ class Conversation:
                     f"channel {channel!r} is not listened to yet",
                     retry_delay=PENDING_RETRY_DELAY,
                 )
-            present.confirm(
-                request.id, str(feed.cursor_of(present)) if present.durable else None
-            )
+            promise = feed.promise(present) if present.durable else None
+            present.confirm(request.id, None if promise is None else str(promise))
             return
         # A cursor of a plain channel proves nothing, whatever it says.
         given = request.cursor
@@ -235,7 +234,7 @@ class Conversation:
         if not access.may_subscribe(self.identity, channel):
             if self.identity is None and access.takes_tokens:
                 raise NotAuthenticated(f"channel {channel!r} needs a token")
-            raise Forbidden(f"channel {channel!r} is not open to you")
+            raise _not_open(channel)
         # The policy may have taken seconds, and the client may have left.
         if self.ended:
             return
@@ -275,8 +274,24 @@ class Conversation:
                 self._set_alarm(None)
         subscription = self._subscriptions.pop(request.channel, None)
         if subscription is not None:
-            self._service.hub.unsubscribe(subscription)
+            left = f"channel {request.channel!r} was left before it was listened to"
+            self._leave(subscription, Unavailable(left))
         self._tell(Unsubscribed(request.channel, "requested", id=request.id))
+
+    def _leave(self, subscription: Subscription, answer: ClientError) -> bool:
+        """End a subscription.
+
+        Args:
+            answer: to the request for it, if that has none yet.
+
+        Returns:
+            Whether that was said.
+        """
+        unanswered = subscription.active and not subscription.answered
+        self._service.hub.unsubscribe(subscription)
+        if unanswered:
+            subscription.refuse(answer)
+        return unanswered
 
     def _drop_refused(self) -> None:
         """Forget the subscriptions that PostgreSQL could not listen to."""
@@ -339,7 +354,8 @@ class Conversation:
             if allowed or self._subscriptions.get(channel) is not subscription:
                 continue
             del self._subscriptions[channel]
-            self._service.hub.unsubscribe(subscription)
+            if self._leave(subscription, error or _not_open(channel)):
+                continue
             if error is None:
                 self._tell(Unsubscribed(channel, "revoked"))
             else:
@@ -359,6 +375,10 @@ class Conversation:
 
     def _tell(self, message: ServerMessage) -> None:
         self._outlet.write(self._codec.encode(message))
+
+
+def _not_open(channel: str) -> Forbidden:
+    return Forbidden(f"channel {channel!r} is not open to you")
 
 
 @lru_cache(maxsize=8)

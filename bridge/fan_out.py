@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bridge.counters import COUNTERS
 from bridge.message import Batch, ServerMessage
-from bridge.subscription import Codec, Subscription
+from bridge.subscription import Before, Codec, Mark, Subscription
 
 __all__ = ["Audience", "Audiences", "FanOut", "WriteAll"]
 
@@ -22,7 +22,7 @@ _MAX_RUN = 0.004
 
 Group = tuple[Codec, tuple[Subscription, ...]]
 
-WriteAll = Callable[[Sequence[Subscription], bytes, float | None], None]
+WriteAll = Callable[[Sequence[Subscription], bytes, Before], None]
 """Writes a chunk of notifications to every subscription that follows; the last
 argument is the `before` of `Outlet.write`."""
 
@@ -140,13 +140,13 @@ class FanOut:
                 for chunk in chunks:
                     self._write_all(run, chunk, batch.complete_until)
 
-    def publish_after(self, audience: Audience, batch: Batch, before: int) -> None:
+    def publish_after(self, audience: Audience, batch: Batch, before: Mark) -> None:
         """Write a batch of the journal to those who follow.
 
         In one chunk: who does not take it reads it again from its beginning.
 
         Args:
-            before: the position before it.
+            before: where that is.
         """
         for codec, members in audience.groups():
             chunk = b"".join(codec.encode_batch(batch))
@@ -204,7 +204,7 @@ def _count(batch: Batch, chunks: Sequence[bytes], members: int) -> None:
 
 
 def _write_each(
-    subscriptions: Sequence[Subscription], chunk: bytes, before: float | None
+    subscriptions: Sequence[Subscription], chunk: bytes, before: Before
 ) -> None:
     for subscription in subscriptions:
         if subscription.follows:

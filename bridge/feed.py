@@ -3,24 +3,21 @@
 Data comes in through `opened`, `advance`, `replayed` and `lost`, called by the
 one greenlet that reads the journal. Demand goes out through `work`: what that
 greenlet must read for those who are behind, which are the ones that came with
-a cursor and the ones that read too slowly.
+a cursor and the ones that read too slowly. Those who are behind at the same
+position of the same channel are brought forward together.
 
-Invariants: `position` is the last entry that was written to everybody who is
-live; who is not live has a position of its own, at or before it, or ahead of
-it when another worker was faster. Those who are behind at the same position of
-the same channel are brought forward together. Who is behind has no backlog
-beyond one page. While entries are being written (`advance` may pause) nobody
-becomes live.
+Subscriptions come and go while anything is written, since that may pause.
+
+Not here: who stands where, and what may be said of that (`bridge.standing`).
 
 Pure: no socket, no database, no greenlet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from bridge.behind import Behind
 from bridge.channels import Patterns
 from bridge.counters import COUNTERS
 from bridge.cursor import Cursor
@@ -28,7 +25,8 @@ from bridge.entries import Entry, Found, Need, Page, batches, first_page
 from bridge.fan_out import Audience, Audiences, FanOut
 from bridge.message import Batch, Gap, Interrupted, Restored
 from bridge.recent import Payload, Recent
-from bridge.subscription import State, Subscription, interrupt
+from bridge.standing import Standing
+from bridge.subscription import Place, State, Subscription, interrupt
 
 __all__ = ["Feed"]
 
@@ -56,23 +54,15 @@ class Feed:
         self._fan_out = fan_out
         self._reload_window = reload_window
         self._wake = wake
+        self._standing = Standing(wake)
         #: Which channels are durable; None: not known yet.
         self.patterns: Patterns | None = None
         self.state = State.PENDING
         self.epoch = ""
         self.floor = 0
-        self.position = 0
         self._recent = Recent(max_recent_bytes)
         #: Every subscription.
         self._members = Audiences()
-        #: Those that are live.
-        self._live = Audiences()
-        #: Those that are behind and can be written to.
-        self._behind = Behind()
-        #: Those that have more than the tail, and wait for it.
-        self._ahead: dict[Subscription, None] = {}
-        #: `advance` is writing.
-        self._writing = False
 
     @property
     def subscriptions(self) -> int:
@@ -82,7 +72,12 @@ class Feed:
     @property
     def behind(self) -> int:
         """How many can be brought forward now."""
-        return len(self._behind)
+        return len(self._standing.behind)
+
+    @property
+    def position(self) -> int:
+        """The last entry that was written to everybody who is live."""
+        return self._standing.position
 
     @property
     def cursor(self) -> Cursor:
@@ -97,26 +92,34 @@ class Feed:
         """Tell whether a channel's payloads are wanted here."""
         return self._members.of(channel) is not None
 
-    def is_live(self, subscription: Subscription) -> bool:
-        """Tell whether a subscription has everything up to `position`."""
-        return self.state is State.LIVE and subscription in self._live
+    def promise(self, subscription: Subscription) -> Cursor | None:
+        """Return up to where a subscription has everything for good.
 
-    def cursor_of(self, subscription: Subscription) -> Cursor:
-        """Return up to where a subscription has everything."""
-        if self.is_live(subscription):
-            return self.cursor
-        return Cursor(self.epoch, min(subscription.position, self.position))
+        Returns:
+            None: that cannot be said now.
+        """
+        return self._cursor(self._standing.promise(subscription))
+
+    def promise_to_all(self, subscriptions: Iterable[Subscription]) -> Cursor | None:
+        """Return up to where all of one client's have everything for good.
+
+        Returns:
+            None: that cannot be said now, or some are not live, or there are none.
+        """
+        if self.state is not State.LIVE:
+            return None
+        return self._cursor(self._standing.promise_to_all(subscriptions))
 
     # Demand, from the hub.
 
     def subscribe(self, subscription: Subscription) -> None:
         """Take a subscription in; it is told at once how its channel stands."""
         channel = subscription.channel
-        subscription.fall_behind = self._fall_behind
+        subscription.go_back = self._standing.go_back
         subscription.follows = False
         self._members.add(subscription)
         if self.state is State.LIVE:
-            self._place(subscription)
+            self._admit(subscription)
         elif self.state is State.AWAY:
             notice = Interrupted(channel, "journal_lost")
             subscription.interrupted(subscription.codec.encode(notice))
@@ -124,9 +127,7 @@ class Feed:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Let a subscription go; `Subscription.end` was called."""
         self._members.discard(subscription)
-        self._live.discard(subscription)
-        self._ahead.pop(subscription, None)
-        self._behind.remove(subscription)
+        self._standing.leave(subscription)
 
     # Data, from the greenlet that reads the journal.
 
@@ -158,17 +159,10 @@ class Feed:
 
     def reset(self, epoch: str, floor: int, newest: int, reason: str) -> None:
         """What followed the tail cannot be read: begin again at `newest`."""
+        told = self._members.all()
         self._begin(epoch, floor, newest)
-        self._behind.clear()
-        self._ahead.clear()
-        self._live.clear()
         self._fan_out.begin()
         window = self._reload_window(self.subscriptions)
-        told = self._members.all()
-        for _, audience in told:
-            for subscription in audience:
-                subscription.follows = False
-                subscription.position = newest
         for channel, audience in told:
             gap = self._gap(channel, reason, window)
             self._fan_out.each(audience, gap, partial(self._begin_again, reason))
@@ -196,31 +190,28 @@ class Feed:
             also: takes each batch as well, for those who do not follow the
                 journal.
         """
-        before, self._writing = self.position, True
+        standing, before = self._standing, self.position
+        standing.writing = True
         by_channel: dict[str, list[tuple[int, Payload]]] = {}
         for entry in entries:
             self._recent.add(entry.position, entry.channel, entry.payload)
             if entry.payload is None:
                 # Somebody may have come while the others were read.
-                for subscription in self._live.of(entry.channel) or ():
-                    self._fall_behind(subscription, before)
+                for subscription in standing.live(entry.channel) or ():
+                    standing.fall_behind(subscription, before)
             else:
                 pair = entry.position, entry.payload
                 by_channel.setdefault(entry.channel, []).append(pair)
         self._fan_out.begin()
         COUNTERS.notifications["journal"] += len(entries)
         for channel, found in by_channel.items():
-            for batch, mark in batches(self.epoch, channel, found, before):
-                audience = self._live.of(channel)
+            for batch, begin in batches(self.epoch, channel, found, before):
+                audience = standing.live(channel)
                 if audience is not None:
-                    self._fan_out.publish_after(audience, batch, mark)
+                    self._fan_out.publish_after(audience, batch, standing.mark(begin))
                 also(batch)
-        self.position, self._writing = position, False
-        for subscription in tuple(self._ahead):
-            if subscription.position <= position:
-                del self._ahead[subscription]
-                self._settle(subscription)
-        if self._behind:
+        standing.reached(position)
+        if self._standing.behind:
             self._wake()
 
     def work(self) -> Need | None:
@@ -232,10 +223,12 @@ class Feed:
         """
         self._fan_out.begin()
         for _ in range(MAX_GROUPS):
-            if not self._behind or self.state is not State.LIVE:
+            if not self._standing.behind or self.state is not State.LIVE:
                 break
-            channel, after = self._behind.first
-            group = self._behind.at(channel, after)
+            group = self._standing.next_group()
+            if not group:
+                continue
+            channel, after = group[0].channel, group[0].position
             waiting = not all(one.answered for one in group)
             found = None if waiting else self._recent.after(channel, after)
             if found is None:
@@ -254,7 +247,7 @@ class Feed:
             return  # The tail finds the same out, and resets everybody.
         self.floor = max(self.floor, page.floor)
         if need.after < self.floor:
-            for subscription in self._behind.take(need.channel, need.after):
+            for subscription in self._standing.at(need.channel, need.after):
                 self._expire(subscription)
             return
         self._judge(need, page)
@@ -265,9 +258,9 @@ class Feed:
         """What is in memory may not be shown any more."""
         self._recent.forget()
 
-    # Where a subscription stands.
+    # What a subscription is told.
 
-    def _place(self, subscription: Subscription) -> None:
+    def _admit(self, subscription: Subscription) -> None:
         """Judge the cursor of a new subscription, and answer it."""
         cursor, reason = subscription.cursor, None
         if cursor is not None:
@@ -275,51 +268,38 @@ class Feed:
         elif subscription.resume:
             reason = "not_kept"
         if cursor is None or reason is not None:
-            subscription.position = self.position
-            self._answer(subscription, reason)
+            self._answer(subscription, self.position, reason)
             return
-        position = subscription.position = cursor.position
+        position = cursor.position
         if position <= self.position and self._recent.covers(
             subscription.channel, position
         ):
-            self._answer(subscription, None)
+            self._answer(subscription, position, None)
         else:
             # Only the table knows: retention may have passed it, another
             # worker may have been faster, or it is a lie.
-            self._queue(subscription)
+            self._standing.fall_behind(subscription, position)
 
-    def _answer(self, subscription: Subscription, reason: str | None) -> None:
+    def _answer(
+        self, subscription: Subscription, begin: int, reason: str | None
+    ) -> None:
+        """Let a subscription begin after a position, and say so.
+
+        Args:
+            reason: why it does not begin where it asked to; None: it does.
+        """
         gap = None
         if reason is not None:
             window = self._reload_window(self.subscriptions)
             gap = self._gap(subscription.channel, reason, window)
-        newest = max(self.position, subscription.position)
-        subscription.answer(Cursor(self.epoch, newest), gap)
+        self._standing.begin(subscription, begin)
+        subscription.answer(Cursor(self.epoch, begin), gap)
         if subscription.active:
-            self._settle(subscription)
-
-    def _settle(self, subscription: Subscription) -> None:
-        """Let a subscription follow the tail, or queue it when it is behind."""
-        if subscription.position > self.position:
-            self._ahead[subscription] = None
-        elif subscription.position < self.position or self._writing:
-            self._queue(subscription)
-        else:
-            self._live.add(subscription)
-            subscription.follows = True
-
-    def _fall_behind(self, subscription: Subscription, position: int) -> None:
-        """Take a subscription that follows back to where it has everything."""
-        if not subscription.follows:
-            return
-        self._live.discard(subscription)
-        subscription.follows = False
-        subscription.position = position
-        self._queue(subscription)
+            self._standing.settle(subscription)
 
     def _expire(self, subscription: Subscription) -> None:
         """Retention has passed what a subscription needs next."""
-        subscription.position = self.position
+        self._standing.begin(subscription, self.position)
         gap = self._gap(subscription.channel, "expired", self._reload_window(1))
         self._begin_again(
             "expired", subscription, lambda: subscription.codec.encode(gap)
@@ -327,73 +307,57 @@ class Feed:
 
     def _judge(self, need: Need, page: Page) -> None:
         """Answer those whose cursor only the table could judge."""
-        for subscription in self._behind.at(need.channel, need.after):
+        for subscription in self._standing.at(need.channel, need.after):
             if subscription.answered:
                 continue
-            self._behind.remove(subscription)
             if need.after <= page.newest:
-                self._answer(subscription, None)
+                self._answer(subscription, need.after, None)
             else:
-                subscription.position = self.position
-                self._answer(subscription, "epoch_changed")
+                self._answer(subscription, self.position, "epoch_changed")
 
     def _reopen(
         self, subscription: Subscription, restored: Callable[[], bytes]
     ) -> None:
         if subscription.answered:
             subscription.restored(restored)
-        elif subscription not in self._behind:
-            self._place(subscription)
+        elif subscription.place is Place.NOWHERE:
+            self._admit(subscription)
 
     def _begin_again(
         self, reason: str, subscription: Subscription, gap: Callable[[], bytes]
     ) -> None:
+        """Tell a subscription that has no place now; others came meanwhile."""
+        if subscription.place is not Place.NOWHERE:
+            return
         if subscription.answered:
             COUNTERS.gaps[reason] += 1
             subscription.reset(gap())
             if subscription.active:
-                self._settle(subscription)
+                self._standing.settle(subscription)
         else:
-            self._place(subscription)
-
-    # Those who are behind.
-
-    def _queue(self, subscription: Subscription) -> None:
-        """Bring a subscription forward when it can be written to."""
-        if not subscription.outlet.idle:
-            subscription.outlet.when_idle(lambda: self._requeue(subscription))
-            return
-        self._behind.add(subscription)
-        self._wake()
-
-    def _requeue(self, subscription: Subscription) -> None:
-        """Its outlet is idle; it may have left, or been reset, meanwhile."""
-        if (
-            subscription.active
-            and not subscription.follows
-            and subscription not in self._ahead
-            and subscription not in self._behind
-        ):
-            self._queue(subscription)
+            self._admit(subscription)
 
     def _forward(self, channel: str, after: int, entries: Found, upto: int) -> None:
         """Write entries to those who are behind at `after`."""
-        group = self._behind.take(channel, after)
+        group = self._standing.write_to(channel, after)
         audience = Audience()
         for subscription in group:
-            subscription.position = upto
-            subscription.follows = True
             audience.add(subscription)
-        for batch, mark in batches(self.epoch, channel, entries, after):
+        for batch, begin in batches(self.epoch, channel, entries, after):
+            mark = self._standing.mark(begin)
             self._fan_out.publish_after(audience, batch, mark)
         for subscription in group:
-            if subscription.follows:
-                subscription.follows = False
-                self._settle(subscription)
+            self._standing.written(subscription, upto)
 
     def _begin(self, epoch: str, floor: int, newest: int) -> None:
-        self.epoch, self.floor, self.position = epoch, floor, newest
+        self.epoch, self.floor = epoch, floor
+        self._standing.begin_anew(
+            newest, (one for _, audience in self._members.all() for one in audience)
+        )
         self._recent.start(newest)
+
+    def _cursor(self, position: int | None) -> Cursor | None:
+        return None if position is None else Cursor(self.epoch, position)
 
     def _gap(self, channel: str, reason: str, window: float) -> Gap:
         return Gap(channel, reason, window, cursor=str(self.cursor))

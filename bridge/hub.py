@@ -282,6 +282,9 @@ class Hub:
         self.feed.patterns = patterns
         undecided, self._undecided = self._undecided, {}
         for subscription in undecided:
+            # What one is told may show that its client, with others, is gone.
+            if not subscription.active:
+                continue
             try:
                 self._enter(subscription)
             except ClientError as error:

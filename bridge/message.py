@@ -99,7 +99,8 @@ class Subscribed:
 
     Attributes:
         resumed: nothing since the cursor given is missing.
-        cursor: where the journal stands; of durable channels.
+        cursor: what comes after this is delivered; of durable channels. None in
+            the answer to a second request: the client has the right one.
     """
 
     channel: str
@@ -152,7 +153,7 @@ class Heartbeat:
 
     Attributes:
         cursor: you have everything up to here on all your durable channels;
-            None: you have none, or not all are live.
+            None: you have none, or that cannot be said now.
     """
 
     cursor: str | None = None

@@ -6,25 +6,21 @@ A plain channel's subscription follows its listener::
        └──────interrupted──▶ away ◀──interrupted── live
 
 A durable one follows the journal: it is answered when its cursor was judged,
-and then either live, which is where the worker's tail is, or behind at a
-`position` of its own, where replay brings it forward. A client that reads too
-slowly falls behind, and nothing is kept for it::
-
-    pending ──answer──▶ live ──dropped──▶ behind ──caught_up──▶ live
-                 └────▶ behind          (away is told at any time)
+and then stands in one `Place` of `bridge.standing`.
 
 Invariants: `Subscribed` is the first word about a channel except for
 `Interrupted`, and is said once; every `Interrupted` is followed by exactly one
 `Subscribed`, `Restored` or `Gap`; after `end` nothing is written.
 
-Not here: who listens (hub), who is where in the journal (feed), how bytes
+Not here: who listens (hub), who is where in the journal (standing), how bytes
 leave (outlet), what an entry looks like on the wire (the codec).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.counters import COUNTERS
@@ -41,8 +37,11 @@ from bridge.message import (
 
 __all__ = [
     "MIN_RELOAD_WINDOW",
+    "Before",
     "Codec",
+    "Mark",
     "Outlet",
+    "Place",
     "State",
     "Subscription",
     "interrupt",
@@ -64,6 +63,25 @@ class Codec(Protocol):
         """Encode a batch once for all clients, in chunks of whole messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a durable channel's subscription goes on when what follows is dropped.
+
+    Attributes:
+        era: how often everything had begun anew; positions of another one mean
+            nothing.
+        position: it has everything up to here.
+    """
+
+    era: int
+    position: int
+
+
+Before = Mark | float | None
+"""What a client has without a chunk; of a plain channel all up to Unix seconds,
+None: unknown."""
+
+
 class Outlet(Protocol):
     """Where a client's bytes go. Never blocks, never raises."""
 
@@ -71,7 +89,7 @@ class Outlet(Protocol):
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: float | None = None,
+        before: Before = None,
     ) -> None:
         """Send or keep one chunk.
 
@@ -79,14 +97,12 @@ class Outlet(Protocol):
             owner: the subscription whose notifications these are. Only such
                 chunks may be dropped when the client is slow; its `dropped`
                 says what the client gets in their place.
-            before: what the client has without it: the journal up to a
-                position; of a plain channel all up to Unix seconds, None:
-                unknown.
+            before: what the owner has without it.
         """
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits."""
+        """Whether nothing waits, so that nothing can be dropped."""
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call once, when nothing waits any more; not at all if it ends."""
@@ -98,6 +114,23 @@ class State(enum.Enum):
     PENDING = "pending"
     LIVE = "live"
     AWAY = "away"
+
+
+class Place(enum.Enum):
+    """Where a durable channel's subscription stands."""
+
+    #: Not answered yet, or ended, or being told that all begins anew.
+    NOWHERE = "nowhere"
+    #: It gets what the tail brings.
+    LIVE = "live"
+    #: It has more than the tail, and waits for it.
+    AHEAD = "ahead"
+    #: It is behind, and can be brought forward.
+    BEHIND = "behind"
+    #: It is behind, and its outlet keeps something.
+    WAITING = "waiting"
+    #: What brings it forward is being written.
+    WRITING = "writing"
 
 
 class Subscription:
@@ -116,12 +149,14 @@ class Subscription:
         "channel",
         "codec",
         "cursor",
-        "fall_behind",
         "follows",
+        "go_back",
         "outlet",
+        "place",
         "position",
         "resume",
         "state",
+        "turn",
     )
 
     def __init__(
@@ -144,11 +179,14 @@ class Subscription:
         self.active = True
         #: Batches of its audience are for it.
         self.follows = True
-        #: Of a durable channel, behind: everything up to here was written.
+        #: Of a durable channel; `bridge.standing` changes these.
+        self.place = Place.NOWHERE
+        #: Everything up to here was written; while live: up to the tail.
         self.position = 0
-        #: Of a durable channel: takes it back to the position before what was
-        #: dropped. None: the channel is plain.
-        self.fall_behind: Callable[[Subscription, int], None] | None = None
+        #: When it was last brought forward: larger is later.
+        self.turn = 0
+        #: Takes it back to where what was dropped begins; None: it is plain.
+        self.go_back: Callable[[Subscription, Sequence[Mark]], None] | None = None
         self._id = id
         #: `Subscribed` has been said.
         self._answered = False
@@ -156,7 +194,7 @@ class Subscription:
     @property
     def durable(self) -> bool:
         """Whether it follows the journal."""
-        return self.fall_behind is not None
+        return self.go_back is not None
 
     @property
     def answered(self) -> bool:
@@ -181,18 +219,19 @@ class Subscription:
         """Say that the channel cannot be had; the hub has ended it."""
         self._tell(error_message(error, id=self._id, channel=self.channel))
 
-    def dropped(self, before: float | None) -> bytes:
+    def dropped(self, befores: Sequence[Before]) -> bytes:
         """The client was too slow; returns what stands in the place.
 
         Args:
-            before: of the first of what was dropped, see `Outlet.write`.
+            befores: of each chunk that was dropped, oldest first.
         """
-        if self.fall_behind is not None:
-            assert before is not None  # the journal knows
-            self.fall_behind(self, int(before))
+        if self.go_back is not None:
+            self.go_back(self, [mark for mark in befores if isinstance(mark, Mark)])
             return b""
+        since = befores[0]
+        assert not isinstance(since, Mark)
         COUNTERS.gaps["slow"] += 1
-        return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, before))
+        return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, since))
 
     def end(self) -> None:
         """The client left the channel."""
@@ -224,18 +263,18 @@ class Subscription:
 
     # Durable channels.
 
-    def answer(self, newest: Cursor, gap: Gap | None) -> None:
+    def answer(self, begin: Cursor, gap: Gap | None) -> None:
         """Say `Subscribed`, and what may be missing.
 
         Args:
-            newest: where the journal stands.
-            gap: why nothing before `newest` can be had; None: all of it can,
-                or the client did not ask.
+            begin: what comes after this is delivered.
+            gap: why what the client asked for before that cannot be had; None:
+                it can, or the client did not ask.
         """
         self._answered = True
         self.state = State.LIVE
         resumed = self.cursor is not None and gap is None
-        self._tell(Subscribed(self.channel, True, resumed, self._id, str(newest)))
+        self._tell(Subscribed(self.channel, True, resumed, self._id, str(begin)))
         if gap is not None and self.active:
             COUNTERS.gaps[gap.reason] += 1
             self._tell(gap)

@@ -24,7 +24,7 @@ from typing import Any, Protocol, cast
 import gevent
 
 from bridge.errors import CloseCode
-from bridge.subscription import Subscription
+from bridge.subscription import Before, Subscription
 
 __all__ = ["Outlet", "OutletOptions", "Transport", "write_all"]
 
@@ -82,13 +82,12 @@ class _Entry:
 
     Attributes:
         owner: whose notifications these are; None: must not be dropped.
-        before: what the owner has without it: the journal up to a position; of
-            a plain channel all up to Unix seconds, None: unknown.
+        before: what the owner has without it.
     """
 
     chunk: bytes
     owner: Subscription | None
-    before: float | None
+    before: Before
 
 
 class _Backlog:
@@ -124,11 +123,11 @@ class _Backlog:
         # The head may be begun even when no byte of it is counted: TLS keeps
         # what it has encrypted, and takes nothing else before that.
         head = self.entries.popleft()
-        first: dict[Subscription, float | None] = {}
+        befores: dict[Subscription, list[Before]] = {}
         last: dict[Subscription, int] = {}
         for index, entry in enumerate(self.entries):
             if entry.owner is not None:
-                first.setdefault(entry.owner, entry.before)
+                befores.setdefault(entry.owner, []).append(entry.before)
                 last[entry.owner] = index
         kept: list[_Entry] = []
         for index, entry in enumerate(self.entries):
@@ -136,9 +135,9 @@ class _Backlog:
             if owner is None:
                 kept.append(entry)
             elif last[owner] == index and owner.active:
-                gap = owner.dropped(first[owner])
+                gap = owner.dropped(befores[owner])
                 if gap:
-                    kept.append(_Entry(gap, owner, first[owner]))
+                    kept.append(_Entry(gap, owner, befores[owner][0]))
         self.entries = deque([head, *kept])
         self.size = sum(len(entry.chunk) for entry in kept)
 
@@ -150,7 +149,7 @@ class _Backlog:
 
 
 def write_all(
-    subscriptions: Sequence[Subscription], chunk: bytes, before: float | None
+    subscriptions: Sequence[Subscription], chunk: bytes, before: Before
 ) -> None:
     """Write a chunk of notifications to every subscription that follows.
 
@@ -216,7 +215,7 @@ class Outlet:
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: float | None = None,
+        before: Before = None,
     ) -> None:
         """Write a chunk of whole messages, now or later. Never raises."""
         send = self._send
@@ -239,7 +238,7 @@ class Outlet:
         self,
         chunk: bytes,
         owner: Subscription | None,
-        before: float | None,
+        before: Before,
         sent: int,
     ) -> None:
         """Keep what the kernel did not take of a chunk; nothing waited before."""

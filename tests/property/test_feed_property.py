@@ -22,7 +22,7 @@ from bridge.errors import BadCursor
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
 from bridge.message import Batch
-from bridge.subscription import State, Subscription
+from bridge.subscription import Before, State, Subscription
 from bridge.wire import native
 
 CHANNELS = "abc"
@@ -43,7 +43,7 @@ class SlowOutlet:
 
     def __init__(self) -> None:
         self.stuck = False
-        self.waiting: list[tuple[bytes, Subscription | None, int | None]] = []
+        self.waiting: list[tuple[bytes, Subscription | None, Before]] = []
         self.calls: list[Callable[[], None]] = []
         self.received: list[dict[str, Any]] = []
 
@@ -58,7 +58,7 @@ class SlowOutlet:
             self.calls.append(call)
 
     def write(
-        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+        self, chunk: bytes, owner: Subscription | None = None, before: Before = None
     ) -> None:
         if not self.stuck and self.idle:
             self.received += messages(chunk)
@@ -71,14 +71,13 @@ class SlowOutlet:
 
     def _drop(self) -> None:
         head, *rest = self.waiting
-        first: dict[Subscription, int] = {}
+        befores: dict[Subscription, list[Before]] = {}
         for _, owner, before in rest:
             if owner is not None:
-                assert before is not None
-                first.setdefault(owner, before)
+                befores.setdefault(owner, []).append(before)
         self.waiting = [head, *(one for one in rest if one[1] is None)]
-        for owner, before in first.items():
-            assert owner.dropped(before) == b""
+        for owner, found in befores.items():
+            assert owner.dropped(found) == b""
 
     def release(self) -> None:
         """The socket takes everything."""

@@ -11,7 +11,7 @@ from bridge.errors import ClientError
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
 from bridge.message import Batch, ServerMessage
-from bridge.subscription import State, Subscription
+from bridge.subscription import Before, Mark, State, Subscription
 from bridge.wire import native
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
@@ -71,16 +71,16 @@ class RecordingOutlet:
     def __init__(self, on_write: Callable[[], None] | None = None) -> None:
         self.chunks: list[bytes] = []
         self.owners: list[Subscription | None] = []
-        #: The journal's position before each chunk.
-        self.marks: list[int | None] = []
+        #: What the client has without each chunk; of the journal the position.
+        self.marks: list[float | None] = []
         self.on_write = on_write
 
     def write(
-        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+        self, chunk: bytes, owner: Subscription | None = None, before: Before = None
     ) -> None:
         self.chunks.append(chunk)
         self.owners.append(owner)
-        self.marks.append(before)
+        self.marks.append(before.position if isinstance(before, Mark) else before)
         if self.on_write is not None:
             self.on_write()
 
@@ -114,7 +114,7 @@ class SlowOutlet(RecordingOutlet):
     def __init__(self) -> None:
         super().__init__()
         self.stuck = False
-        self.waiting: list[tuple[bytes, Subscription | None, int | None]] = []
+        self.waiting: list[tuple[bytes, Subscription | None, Before]] = []
         self._calls: list[Callable[[], None]] = []
 
     @property
@@ -128,7 +128,7 @@ class SlowOutlet(RecordingOutlet):
             call()
 
     def write(
-        self, chunk: bytes, owner: Subscription | None = None, before: int | None = None
+        self, chunk: bytes, owner: Subscription | None = None, before: Before = None
     ) -> None:
         if not self.stuck and not self.waiting:
             super().write(chunk, owner, before)
@@ -146,7 +146,7 @@ class SlowOutlet(RecordingOutlet):
             if owner is not None:
                 assert before is not None, "not of the journal"
                 self.waiting.remove(waiting)
-                assert owner.dropped(before) == b""
+                assert owner.dropped([before]) == b""
 
     def release(self) -> None:
         """The socket takes everything."""

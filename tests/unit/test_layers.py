@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.fan_out",
             "bridge.entries",
             "bridge.behind",
+            "bridge.standing",
             "bridge.feed",
             "bridge.service",
             "bridge.conversation",

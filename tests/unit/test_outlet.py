@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -13,7 +13,7 @@ import pytest
 from bridge.clients.outlet import Outlet, OutletOptions, write_all
 from bridge.errors import CloseCode
 from bridge.message import Batch, Pong
-from bridge.subscription import Subscription
+from bridge.subscription import Before, Mark, Subscription
 from bridge.wire import frames, native
 from unit.doubles import messages
 from unit.loop import TIMEOUT, run_until
@@ -101,7 +101,7 @@ class Line:
         self,
         chunk: bytes,
         owner: Subscription | None = None,
-        before: float | None = None,
+        before: Before = None,
     ) -> None:
         """Write; the first chunk that waits is the head."""
         idle = self.outlet.backlog_bytes == 0
@@ -142,20 +142,23 @@ class Durable:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        subscription.fall_behind = self._fall_behind
-        #: The positions that it fell back to.
+        subscription.go_back = self._go_back
+        #: The positions that it went back to.
         self.back: list[int] = []
+        #: How many chunks were dropped.
+        self.dropped = 0
 
-    def _fall_behind(self, subscription: Subscription, position: int) -> None:
+    def _go_back(self, subscription: Subscription, marks: Sequence[Mark]) -> None:
         assert subscription is self.subscription
-        self.back.append(position)
+        self.back.append(marks[0].position)
+        self.dropped += len(marks)
         subscription.follows = False
 
     def entry(self, line: Line, position: int, text: str) -> None:
         """Write an entry of the journal."""
         channel = self.subscription.channel
         [chunk] = native.encode_batch(Batch(channel, (text,), (f"e1-{position}",)))
-        line.write(chunk, self.subscription, position - 1)
+        line.write(chunk, self.subscription, Mark(1, position - 1))
 
 
 @pytest.fixture(params=[False, True], ids=["one", "all"])

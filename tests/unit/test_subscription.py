@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bridge.cursor import Cursor
 from bridge.errors import BadChannel, Unavailable
 from bridge.message import Gap, Interrupted, Restored
-from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription
+from bridge.subscription import MIN_RELOAD_WINDOW, Mark, State, Subscription
 from bridge.wire import native
 from unit.doubles import RecordingOutlet, messages
 
@@ -183,7 +184,7 @@ def test_second_request_is_confirmed_with_its_own_id(outlet: RecordingOutlet) ->
 def test_gap_of_a_slow_client_says_since_when(outlet: RecordingOutlet) -> None:
     slow = subscription(outlet)
 
-    gap = slow.dropped(1700000000.5)
+    gap = slow.dropped([1700000000.5, 1700000001.5])
 
     assert messages(gap) == [
         {
@@ -278,12 +279,12 @@ def expired() -> Gap:
 def durable(outlet: RecordingOutlet, **options: Any) -> Subscription:
     """A subscription that the feed has taken in, and has not answered."""
     made = subscription(outlet, **options)
-    made.fall_behind = never_behind
+    made.go_back = never_back
     return made
 
 
-def never_behind(subscription: Subscription, position: int) -> None:
-    raise AssertionError("it fell behind")
+def never_back(subscription: Subscription, marks: Sequence[Mark]) -> None:
+    raise AssertionError("it went back")
 
 
 def lost(subscription: Subscription) -> None:
@@ -306,7 +307,7 @@ def test_subscription_with_a_cursor_had_the_channel_before(
     assert [one.resume for one in (new, known, resumed)] == [False, True, True]
 
 
-def test_durable_subscription_is_answered_with_where_the_journal_stands(
+def test_durable_subscription_is_answered_with_where_it_begins(
     outlet: RecordingOutlet,
 ) -> None:
     new = durable(outlet, id="x")
@@ -392,14 +393,12 @@ def test_slow_durable_subscription_goes_back_and_has_no_gap(
     outlet: RecordingOutlet,
 ) -> None:
     slow = subscription(outlet)
-    back: list[tuple[Subscription, int]] = []
-    slow.fall_behind = lambda subscription, position: back.append(
-        (subscription, position)
-    )
+    back: list[tuple[Subscription, Sequence[Mark]]] = []
+    slow.go_back = lambda subscription, marks: back.append((subscription, marks))
 
-    assert slow.dropped(7.0) == b""
+    assert slow.dropped([Mark(1, 7), Mark(1, 9)]) == b""
 
-    assert back == [(slow, 7)]
+    assert back == [(slow, [Mark(1, 7), Mark(1, 9)])]
     assert outlet.messages == []
 
 
