@@ -74,6 +74,7 @@ class RecordingOutlet:
         #: What the client has without each chunk; of the journal the position.
         self.marks: list[float | None] = []
         self.on_write = on_write
+        self.idle = True
 
     def write(
         self, chunk: bytes, owner: Subscription | None = None, before: Before = None
@@ -83,10 +84,6 @@ class RecordingOutlet:
         self.marks.append(before.position if isinstance(before, Mark) else before)
         if self.on_write is not None:
             self.on_write()
-
-    @property
-    def idle(self) -> bool:
-        return True
 
     def when_idle(self, call: Callable[[], None]) -> None:
         call()
@@ -117,10 +114,6 @@ class SlowOutlet(RecordingOutlet):
         self.waiting: list[tuple[bytes, Subscription | None, Before]] = []
         self._calls: list[Callable[[], None]] = []
 
-    @property
-    def idle(self) -> bool:
-        return not self.waiting
-
     def when_idle(self, call: Callable[[], None]) -> None:
         if self.waiting:
             self._calls.append(call)
@@ -138,6 +131,7 @@ class SlowOutlet(RecordingOutlet):
             if not owner.follows:
                 return
         self.waiting.append((chunk, owner, before))
+        self.idle = False
 
     def _drop(self) -> None:
         """Drop the notifications that wait behind the first chunk, if any do."""
@@ -152,6 +146,7 @@ class SlowOutlet(RecordingOutlet):
         """The socket takes everything."""
         self.stuck = False
         waiting, self.waiting = self.waiting, []
+        self.idle = True
         for chunk in waiting:
             super().write(*chunk)
         calls, self._calls = self._calls, []

@@ -31,6 +31,7 @@ from bridge.wire import native
 from unit.doubles import (
     Demand,
     RecordingOutlet,
+    Time,
     durable_hub,
     make_hub,
     messages,
@@ -808,6 +809,44 @@ def test_new_token_is_asked_about_every_channel() -> None:
     assert talk.conversation.channels == ["a", "b"]
 
 
+def test_request_that_waits_when_a_new_token_does_not_open_it_is_refused() -> None:
+    new = Identity("ada", claims="less")
+    talk = Talk(
+        identity=ADA,
+        tokens={"less": new},
+        may_subscribe=lambda identity, channel: identity is ADA,
+        state=State.PENDING,
+    )
+    talk.say("subscribe", channel="b", id=1)
+
+    told = talk.say("authenticate", token="less")
+    talk.hub.in_force(["b"])
+
+    assert told == [
+        {"type": "authenticated"},
+        error("forbidden", "channel 'b' is not open to you", channel="b", id=1),
+    ]
+    assert talk.outlet.messages[-1:] == told[-1:]
+
+
+def test_request_that_waits_when_nobody_can_say_any_more_is_refused_for_now() -> None:
+    def policy(identity: Identity | None, channel: str) -> bool:
+        if identity is not ADA:
+            raise Unavailable("away", retry_delay=2.0)
+        return True
+
+    new = Identity("ada", claims="less")
+    talk = Talk(
+        identity=ADA, tokens={"less": new}, may_subscribe=policy, state=State.PENDING
+    )
+    talk.say("subscribe", channel="b", id=1)
+
+    assert talk.say("authenticate", token="less") == [
+        {"type": "authenticated"},
+        error("unavailable", "away", channel="b", id=1, retry_delay=2.0),
+    ]
+
+
 def test_channel_that_a_new_token_does_not_open_is_revoked() -> None:
     new = Identity("ada", claims="a")
     talk = Talk(
@@ -1322,6 +1361,16 @@ def test_second_subscribe_of_one_who_is_behind_has_its_own_cursor() -> None:
     assert again == [answered(id=2, cursor="e1-5")]
 
 
+def test_second_subscribe_says_no_cursor_while_something_may_be_dropped() -> None:
+    talk = keeping()
+    talk.say("subscribe", channel="kept", id=1)
+
+    talk.outlet.idle = False
+    [again] = talk.say("subscribe", channel="kept", id=2)
+
+    assert again == subscribed("kept") | {"durable": True, "id": 2}
+
+
 def test_second_subscribe_of_one_who_is_not_judged_yet_is_refused_for_now() -> None:
     talk = keeping()
     talk.say("subscribe", channel="kept", cursor="e1-3", id=1)
@@ -1393,6 +1442,29 @@ def test_heartbeat_has_no_cursor_while_one_channel_is_behind() -> None:
 
     assert before == LIVES
     assert heartbeat(talk) == LIVES | {"cursor": "e1-5"}
+
+
+def test_heartbeat_has_no_cursor_while_something_waits_that_may_be_dropped() -> None:
+    talk = keeping()
+    talk.say("subscribe", channel="kept")
+
+    talk.outlet.idle = False
+
+    assert heartbeat(talk) == LIVES
+
+
+def test_heartbeat_has_no_cursor_while_entries_are_written() -> None:
+    time = Time()
+    talk = keeping(clock=time.clock, pause=time.pause)
+    talk.say("subscribe", channel="kept")
+    time.step = 0.005
+    found: list[dict[str, Any]] = []
+
+    time.meanwhile = lambda: found.append(heartbeat(talk))
+    bring(talk, "kept", "six")
+
+    assert found == [LIVES]
+    assert heartbeat(talk) == LIVES | {"cursor": "e1-6"}
 
 
 def test_heartbeat_has_no_cursor_while_the_journal_is_away() -> None:

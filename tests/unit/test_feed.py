@@ -1289,6 +1289,39 @@ def test_one_who_is_slow_between_two_pages_goes_on_when_it_can(
     assert guest.live is True
 
 
+def test_slow_client_that_comes_back_to_many_channels_reads_hardly_a_row_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 3)
+    house = House(0, recent=0)
+    channels = [f"a{number}" for number in range(20)]
+    house.bring(*((channel, None) for channel in channels * 6))
+    first = Guest(house.feed, channels[0], native, cursor=Cursor("e1", 0))
+    guests = [first]
+    for channel in channels[1:]:
+        guests.append(Guest(house.feed, channel, native, cursor=Cursor("e1", 0)))
+        guests[-1].subscription.outlet = first.outlet
+    for guest in guests:
+        house.feed.subscribe(guest.subscription)
+    first.outlet.stuck = True
+
+    read = 0
+    while any(not guest.live for guest in guests):
+        while (need := house.feed.work()) is not None:
+            number = channels.index(need.channel) + 1
+            all_of_it = range(number, 121, 20)
+            rows = [row for row in all_of_it if need.after < row <= need.upto][:3]
+            read += len(rows)
+            upto = rows[-1] if len(rows) == 3 else need.upto
+            house.page(need, [(row, "x") for row in rows], upto=upto)
+        first.outlet.release()
+        first.outlet.stuck = True
+
+    told = [message for message in first.told() if message["type"] == "notification"]
+    # Of each first page only the answer fits; it is read again.
+    assert (len(told), read) == (120, 120 + 20 * 3)
+
+
 def test_newcomer_who_cannot_be_written_to_is_judged_when_it_can() -> None:
     house = House()
     guest = Guest(house.feed, "a", native, cursor=Cursor("e1", 3))

@@ -939,6 +939,20 @@ def test_one_who_waited_for_a_durable_channel_is_interrupted_once() -> None:
     assert guest.told == [interrupted("kept"), answered()]
 
 
+def test_one_who_leaves_while_others_are_entered_is_not_entered() -> None:
+    house = undecided()
+    first, second = house.new("a"), house.new("kept")
+    # What the first is told shows that the client of both is gone.
+    first.outlet.on_write = second.leave
+
+    house.hub.feed.opened("e1", 0, 5)
+    house.hub.know(Patterns(["kept*"]))
+
+    assert second.told == []
+    assert (house.hub.subscriptions, house.hub.feed.subscriptions) == (1, 0)
+    assert house.hub.channels == 1
+
+
 def test_channel_that_turns_out_to_be_plain_may_have_too_long_a_name() -> None:
     house = undecided()
     name = "é" * 32
