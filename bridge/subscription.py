@@ -219,16 +219,16 @@ class Subscription:
         """Say that the channel cannot be had; the hub has ended it."""
         self._tell(error_message(error, id=self._id, channel=self.channel))
 
-    def dropped(self, befores: Sequence[Before]) -> bytes:
+    def dropped(self, before_each: Sequence[Before]) -> bytes:
         """The client was too slow; returns what stands in the place.
 
         Args:
-            befores: of each chunk that was dropped, oldest first.
+            before_each: of the chunks that were dropped, oldest first.
         """
         if self.go_back is not None:
-            self.go_back(self, [mark for mark in befores if isinstance(mark, Mark)])
+            self.go_back(self, [mark for mark in before_each if isinstance(mark, Mark)])
             return b""
-        since = befores[0]
+        since = before_each[0]
         assert not isinstance(since, Mark)
         COUNTERS.gaps["slow"] += 1
         return self.codec.encode(Gap(self.channel, "slow", MIN_RELOAD_WINDOW, since))

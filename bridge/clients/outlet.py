@@ -123,11 +123,11 @@ class _Backlog:
         # The head may be begun even when no byte of it is counted: TLS keeps
         # what it has encrypted, and takes nothing else before that.
         head = self.entries.popleft()
-        befores: dict[Subscription, list[Before]] = {}
+        before_each: dict[Subscription, list[Before]] = {}
         last: dict[Subscription, int] = {}
         for index, entry in enumerate(self.entries):
             if entry.owner is not None:
-                befores.setdefault(entry.owner, []).append(entry.before)
+                before_each.setdefault(entry.owner, []).append(entry.before)
                 last[entry.owner] = index
         kept: list[_Entry] = []
         for index, entry in enumerate(self.entries):
@@ -135,9 +135,9 @@ class _Backlog:
             if owner is None:
                 kept.append(entry)
             elif last[owner] == index and owner.active:
-                gap = owner.dropped(befores[owner])
+                gap = owner.dropped(before_each[owner])
                 if gap:
-                    kept.append(_Entry(gap, owner, befores[owner][0]))
+                    kept.append(_Entry(gap, owner, before_each[owner][0]))
         self.entries = deque([head, *kept])
         self.size = sum(len(entry.chunk) for entry in kept)
 

@@ -71,12 +71,12 @@ class SlowOutlet:
 
     def _drop(self) -> None:
         head, *rest = self.waiting
-        befores: dict[Subscription, list[Before]] = {}
+        before_each: dict[Subscription, list[Before]] = {}
         for _, owner, before in rest:
             if owner is not None:
-                befores.setdefault(owner, []).append(before)
+                before_each.setdefault(owner, []).append(before)
         self.waiting = [head, *(one for one in rest if one[1] is None)]
-        for owner, found in befores.items():
+        for owner, found in before_each.items():
             assert owner.dropped(found) == b""
 
     def release(self) -> None:
