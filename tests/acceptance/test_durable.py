@@ -180,7 +180,7 @@ def test_client_that_comes_while_the_database_is_away_is_served_when_it_is_back(
     assert page.receive()["type"] == "interrupted"
     cluster.start()
 
-    assert page.receive() == subscribed(f"{e}-2", resumed=True)
+    assert page.receive() == subscribed(f"{e}-1", resumed=True)
     assert page.receive() == notification("2", f"{e}-2")
 
 
