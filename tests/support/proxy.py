@@ -10,10 +10,16 @@ import threading
 
 
 class Proxy:
-    """Forwards one port of 127.0.0.1 to another."""
+    """Forwards one port of 127.0.0.1 to another.
 
-    def __init__(self, target_port: int) -> None:
+    Args:
+        receive_buffer: bytes that the kernel takes from the target before they
+            are passed on; None: what it sees fit.
+    """
+
+    def __init__(self, target_port: int, receive_buffer: int | None = None) -> None:
         self._target = target_port
+        self._receive_buffer = receive_buffer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._flowing = threading.Event()
@@ -72,7 +78,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
@@ -80,6 +86,18 @@ class Proxy:
             threading.Thread(
                 target=self._forward, args=(client, server), daemon=True
             ).start()
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket()
+        if self._receive_buffer is not None:
+            size = self._receive_buffer
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        try:
+            sock.connect(("127.0.0.1", self._target))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         other = {client: server, server: client}
