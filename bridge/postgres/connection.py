@@ -16,9 +16,9 @@ from typing import Any
 
 import gevent
 import psycopg2
-from gevent import select, socket
+from gevent import socket
 from gevent.hub import Waiter
-from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, Notify, encodings
+from psycopg2.extensions import POLL_OK, POLL_READ, Notify, encodings
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
@@ -48,8 +48,8 @@ SESSION_SETTINGS = {
 MAX_READ_ROUNDS = 16
 """Polls in one `read`, so that a flood of notifications is handed on in time."""
 
-_READABLE = 1
-"""libev's EV_READ."""
+_READABLE, _WRITABLE = 1, 2
+"""libev's EV_READ and EV_WRITE."""
 
 _FIRST = 2
 """libev's EV_MAXPRI: before whatever clients want in the same turn."""
@@ -85,7 +85,7 @@ class Connection:
         #: Watches the socket for `select`; None while there is no session.
         self._watcher: Any = None
         #: What ends the `select` under way; None when there is none.
-        self._waiter: Waiter[None] | None = None
+        self._waiter: Waiter[bool] | None = None
         #: `wake` was called since the last `select`.
         self._woken = False
         parameters = {
@@ -116,8 +116,7 @@ class Connection:
         except BaseException:
             self.close()
             raise
-        loop = gevent.get_hub().loop
-        self._watcher = loop.io(self._pg.fileno(), _READABLE, priority=_FIRST)
+        self._watcher = self._watch(_READABLE)
 
     @property
     def pid(self) -> int:
@@ -169,23 +168,17 @@ class Connection:
 
         gevent's own `select` makes its watchers anew at each call and needs
         another turn of the loop when one fires: a third of the time that an
-        idle worker takes to pass a notification on.
+        idle worker takes to pass a notification on. And it calls the C
+        function, which refuses descriptors from 1,024 on.
 
         Args:
             timeout: seconds.
         """
         if not self._woken:
-            waiter: Waiter[None] = Waiter()
-            self._waiter = waiter
-            timer = gevent.get_hub().loop.timer(timeout)
-            self._watcher.start(waiter.switch, None)
-            timer.start(waiter.switch, None, update=True)
+            self._waiter = Waiter()
             try:
-                waiter.get()
+                _wait_for(self._watcher, self._waiter, timeout)
             finally:
-                self._watcher.stop()
-                timer.stop()
-                timer.close()
                 self._waiter = None
         self._woken = False
 
@@ -194,7 +187,7 @@ class Connection:
         self._woken = True
         if self._waiter is not None:
             # A waiter is switched to by the hub alone.
-            gevent.get_hub().loop.run_callback(self._waiter.switch, None)
+            gevent.get_hub().loop.run_callback(self._waiter.switch, False)
 
     def read(self) -> None:
         """Take what has arrived, without waiting.
@@ -249,6 +242,11 @@ class Connection:
             raise
         return self._pg
 
+    def _watch(self, events: int) -> Any:
+        """Make a watcher of the socket as it is now."""
+        loop = gevent.get_hub().loop
+        return loop.io(self._pg.fileno(), events, priority=_FIRST)
+
     def _wait(self, timeout: float) -> None:
         """Poll until psycopg2 is done, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
@@ -257,17 +255,36 @@ class Connection:
             state = self._pg.poll()
             if state == POLL_OK:
                 return
-            reading = [self._pg] if state == POLL_READ else []
-            writing = [self._pg] if state == POLL_WRITE else []
-            left = max(0.0, deadline - time.monotonic())
-            ready = select.select(reading, writing, [], left)
-            if ready[0] or ready[1] or time.monotonic() < deadline:
+            # Anew each time: libpq may go on to the next address.
+            watcher = self._watch(_READABLE if state == POLL_READ else _WRITABLE)
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                ready = _wait_for(watcher, Waiter(), left)
+            finally:
+                watcher.close()
+            if ready or time.monotonic() < deadline:
                 continue
             if not extended and time.monotonic() - deadline > 1.0:
                 # This process itself was late; the answer may be there.
                 deadline, extended = time.monotonic() + timeout, True
                 continue
             raise Late(f"PostgreSQL did not answer within {timeout:g} s")
+
+
+def _wait_for(watcher: Any, waiter: Waiter[bool], timeout: float) -> bool:
+    """Wait for a watcher, at most `timeout` seconds; tell whether it has fired.
+
+    Also ends, with False, when `waiter` is switched to.
+    """
+    timer = gevent.get_hub().loop.timer(timeout)
+    watcher.start(waiter.switch, True)
+    timer.start(waiter.switch, False, update=True)
+    try:
+        return waiter.get()
+    finally:
+        watcher.stop()
+        timer.stop()
+        timer.close()
 
 
 def _as_bytes(value: Any) -> Any:

@@ -71,6 +71,71 @@ def test_crowd_is_told_to_spread_its_loads_after_a_restart(
             page.socket.close()
 
 
+def test_worker_with_1100_clients_opens_another_session(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    raise_file_limit()
+    server = gunicorn(database.url).start()
+    pages = [Page(server, "/ws?channel=news") for _ in range(1100)]
+    try:
+        wait_until(lambda: all("subscribed" in page.types() for page in pages))
+
+        # A channel has a listener of its own; its descriptor is over 1,023.
+        pages.append(Page(server, "/ws?channel=other"))
+        wait_until(lambda: "subscribed" in pages[-1].types())
+        database.notify("other", "text")
+        wait_until(lambda: "notification" in pages[-1].types())
+
+        assert pages[-1].types() == ["welcome", "subscribed", "notification"]
+        assert server.get("/readyz")[0] == 200
+    finally:
+        for page in pages:
+            page.socket.close()
+
+
+def test_worker_with_5000_clients_comes_back_twice(
+    gunicorn: Callable[..., Gunicorn], cluster: Cluster
+) -> None:
+    raise_file_limit()
+    cluster.start()
+    database = Database(cluster.url)
+    make_durable(database)
+    server = gunicorn(database.url).start()
+    plain, kept = (
+        [Page(server, f"/ws?channel={channel}") for _ in range(CROWD // 2)]
+        for channel in ("news", "kept_a")
+    )
+    late: list[Page] = []
+    try:
+        wait_until(lambda: all("subscribed" in page.types() for page in plain + kept))
+        for restart in (1, 2):
+            cluster.stop()
+            wait_until(lambda: server.get("/readyz")[0] == 503)
+            # They take the low descriptors of the sessions that were lost.
+            late += [Page(server, "/ws?channel=news") for _ in range(20)]
+            cluster.start()
+
+            wait_until(lambda: server.get("/readyz")[0] == 200)
+            database.publish("kept_a", "kept")
+            database.notify("news", "plain")
+            wait_until(
+                lambda restart=restart: all(
+                    page.types().count("notification") == restart
+                    for page in plain + kept
+                )
+            )
+
+        came = ["welcome", "subscribed"]
+        twice = [*came, *2 * ["interrupted", "gap", "notification"]]
+        assert all(page.types() == twice for page in plain)
+        restored = [*came, *2 * ["interrupted", "restored", "notification"]]
+        assert all(page.types() == restored for page in kept)
+        wait_until(lambda: all("notification" in page.types() for page in late))
+    finally:
+        for page in plain + kept + late:
+            page.socket.close()
+
+
 def test_crowd_that_resumes_at_once_gets_everything_once(
     gunicorn: Callable[..., Gunicorn], durable_database: Database
 ) -> None:
