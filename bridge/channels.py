@@ -13,6 +13,7 @@ __all__ = [
     "Patterns",
     "check_channel",
     "check_pattern",
+    "not_writable",
 ]
 
 MAX_LISTEN_BYTES = 63
@@ -60,6 +61,13 @@ def check_channel(name: str, max_bytes: int = MAX_LISTEN_BYTES) -> str:
             f"channel {shown} is not valid: {_RESERVED_PREFIX!r} is reserved"
         )
     return name
+
+
+def not_writable(name: str) -> BadChannel:
+    """Say that the database's encoding has not all characters of a name."""
+    return BadChannel(
+        f"channel {name!r} is not valid: the database's encoding cannot write it"
+    )
 
 
 def check_pattern(pattern: str) -> str:

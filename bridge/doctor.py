@@ -22,7 +22,7 @@ from bridge.errors import BridgeError, DatabaseError, SettingsError
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 from bridge.postgres.probe import probe
-from bridge.postgres.schema import VERSION, NoSchema, check_version
+from bridge.postgres.schema import VERSION, EmptyTable, NoSchema, check_version
 from bridge.run_folder import RunFolder
 from bridge.runtime import JOURNAL_SESSIONS, listeners
 from bridge.settings import Settings
@@ -252,9 +252,13 @@ def _schema(connection: Connection) -> Iterator[Finding]:
             "warn", f"schema bridge has version {version}: run  pgbridge upgrade"
         )
         return
-    [(position, lag, sequencer, overflow)] = connection.execute(
+    found = connection.execute(
         "SELECT position, lag, sequencer, overflow FROM bridge.status"
     )
+    if not found:
+        yield Finding("FAIL", str(EmptyTable()))
+        return
+    [(position, lag, sequencer, overflow)] = found
     yield Finding("ok", f"schema bridge, version {version}, at position {position}")
     if overflow:
         yield Finding(

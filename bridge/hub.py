@@ -16,7 +16,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel
+from bridge.channels import (
+    MAX_LISTEN_BYTES,
+    Patterns,
+    check_channel,
+    not_writable,
+)
 from bridge.counters import COUNTERS
 from bridge.errors import ClientError
 from bridge.fan_out import Audience, FanOut
@@ -98,6 +103,8 @@ class Hub:
         )
         #: Subscriptions of which is not known yet whether they are durable.
         self._undecided: dict[Subscription, None] = {}
+        #: Tells whether the database's encoding has all characters of a name.
+        self.can_write: Callable[[str], bool] = lambda channel: True
         #: Subscriptions over all channels.
         self.subscriptions = 0
         #: Durable channels that somebody published to past the journal.
@@ -155,6 +162,8 @@ class Hub:
     def _enter(self, subscription: Subscription) -> None:
         channel = subscription.channel
         if self.feed.is_durable(channel):
+            if not self.can_write(channel):
+                raise not_writable(channel)
             if self._tripwire and len(channel.encode()) <= MAX_LISTEN_BYTES:
                 self._listen_for_strays(subscription)
             self.feed.subscribe(subscription)

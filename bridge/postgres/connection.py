@@ -18,12 +18,12 @@ import gevent
 import psycopg2
 from gevent import socket
 from gevent.hub import Waiter
-from psycopg2.extensions import POLL_OK, POLL_READ, Notify, encodings
+from psycopg2.extensions import POLL_OK, POLL_READ, Notify
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
-from bridge.postgres.quoting import quote_channel
+from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 
 __all__ = ["Connection", "Late"]
 
@@ -57,6 +57,10 @@ _FIRST = 2
 
 class Late(DatabaseError):
     """PostgreSQL did not answer before the deadline."""
+
+
+class _NoCodec(DatabaseError):
+    """Python cannot read the database's encoding."""
 
 
 class Connection:
@@ -94,19 +98,11 @@ class Connection:
             # libpq would talk to the Kerberos libraries, which block.
             "gssencmode": "disable",
         }
-        dsn = address.dsn(_resolver(timeout), **parameters)
-        self._pg = self._open(dsn)
-        encoding = self._pg.get_parameter_status("server_encoding") or "UTF8"
-        #: The server stores bytes and knows no encoding.
-        self.has_bytes = encoding == "SQL_ASCII"
-        if self.has_bytes:
-            encoding = "LATIN1"  # each byte is a character, whatever it means
-        if self._pg.get_parameter_status("client_encoding") != encoding:
-            # PGCLIENTENCODING or the role ask for a conversion; one character
-            # that it cannot make would end the session of every listener.
-            self.close()
-            self._pg = self._open(f"{dsn} client_encoding={encoding}")
+        self._pg = self._open_in_its_encoding(
+            address.dsn(_resolver(timeout), **parameters)
+        )
         try:
+            self._texts = Texts(self._pg)
             names = ", ".join(f"('{k}', '{v}')" for k, v in SESSION_SETTINGS.items())
             self.execute(
                 "SELECT set_config(name, value, false) "
@@ -117,6 +113,11 @@ class Connection:
             self.close()
             raise
         self._watcher = self._watch(_READABLE)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the server stores bytes and knows no encoding."""
+        return self._texts.has_bytes
 
     @property
     def pid(self) -> int:
@@ -132,8 +133,11 @@ class Connection:
         Raises:
             UnicodeEncodeError: the database's encoding cannot write it.
         """
-        encoding = "utf-8" if self.has_bytes else encodings[self._pg.encoding]
-        return quote_channel(channel, encoding)
+        return self._texts.quote(channel)
+
+    def can_write(self, text: str) -> bool:
+        """Tell whether the database's encoding has all of a text's characters."""
+        return self._texts.can_write(text)
 
     def execute(
         self, query: str, arguments: Sequence[Any] = (), timeout: float | None = None
@@ -151,15 +155,10 @@ class Connection:
         """
         try:
             cursor = self._pg.cursor()
-            if self.has_bytes:
-                query = query.encode().decode("latin-1")
-                arguments = [_as_bytes(argument) for argument in arguments]
+            query, arguments = self._texts.statement(query, arguments)
             cursor.execute(query, arguments or None)
             self._wait(timeout or self._timeout)
-            rows: list[Any] = cursor.fetchall() if cursor.description else []
-            if self.has_bytes:
-                rows = [tuple(_as_text(value) for value in row) for row in rows]
-            return rows
+            return self._texts.rows(cursor.fetchall()) if cursor.description else []
         except psycopg2.Error as exc:
             raise _translated(exc) from exc
 
@@ -211,11 +210,7 @@ class Connection:
 
     def notifications(self) -> list[Notify]:
         """Hand over the notifications that arrived, oldest first."""
-        found = list(self._pg.notifies)
-        if self.has_bytes:
-            found = [
-                Notify(n.pid, _as_text(n.channel), _as_text(n.payload)) for n in found
-            ]
+        found = self._texts.notifications(list(self._pg.notifies))
         del self._pg.notifies[:]
         return found
 
@@ -227,6 +222,20 @@ class Connection:
             self._watcher = None
         self._pg.close()
 
+    def _open_in_its_encoding(self, dsn: str) -> PgConnection:
+        try:
+            connection = self._open(dsn)
+        except _NoCodec:
+            connection = self._open(f"{dsn} client_encoding=SQL_ASCII")
+        wanted = client_encoding(
+            connection.get_parameter_status("server_encoding") or "UTF8"
+        )
+        if connection.get_parameter_status("client_encoding") == wanted:
+            return connection
+        # PGCLIENTENCODING or the role ask for another one.
+        self.close()
+        return self._open(f"{dsn} client_encoding={wanted}")
+
     def _open(self, dsn: str) -> PgConnection:
         try:
             self._pg = psycopg2.connect(dsn, async_=1)
@@ -236,7 +245,8 @@ class Connection:
             self._wait(self._timeout)
         except psycopg2.Error as exc:
             self.close()
-            raise _translated(exc) from exc
+            error = _NoCodec if knows_no_codec(exc) else DatabaseError
+            raise _translated(exc, error) from exc
         except BaseException:
             self.close()
             raise
@@ -287,18 +297,6 @@ def _wait_for(watcher: Any, waiter: Waiter[bool], timeout: float) -> bool:
         timer.close()
 
 
-def _as_bytes(value: Any) -> Any:
-    """Write the bytes of a text's UTF-8 as characters of their own."""
-    return value.encode().decode("latin-1") if isinstance(value, str) else value
-
-
-def _as_text(value: Any) -> Any:
-    """Read what `_as_bytes` wrote; what is not UTF-8 is replaced."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("latin-1").decode(errors="replace")
-
-
 def _resolver(timeout: float) -> Any:
     def resolve(host: str) -> list[str]:
         with gevent.Timeout(timeout, OSError(f"no answer within {timeout:g} s")):
@@ -308,9 +306,11 @@ def _resolver(timeout: float) -> Any:
     return resolve
 
 
-def _translated(exc: psycopg2.Error) -> DatabaseError:
+def _translated(
+    exc: psycopg2.Error, error: type[DatabaseError] = DatabaseError
+) -> DatabaseError:
     # What follows, of an error of a statement, is the statement.
     said = exc.diag.message_primary or str(exc)
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     text = " ".join((said + hint).split())
-    return DatabaseError(text or type(exc).__name__)
+    return error(text or type(exc).__name__)

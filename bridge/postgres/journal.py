@@ -180,6 +180,7 @@ class Journal:
         feed = self._feed
         check_presence(connection)
         self.present = True
+        self._hub.can_write = connection.can_write
         try:
             check_version(connection)
             limit = self._options.max_payload_bytes

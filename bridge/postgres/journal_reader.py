@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bridge.entries import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
 from bridge.message import Gap
+from bridge.postgres.schema import EmptyTable
 from bridge.postgres.session import Session
 from bridge.recent import Payload
 
@@ -140,13 +141,18 @@ class JournalReader:
 
     def page(self, need: Need) -> Page:
         """Read for those who are behind."""
-        tail = self._tail(
-            "EXECUTE pgbridge_page (%s, %s, %s, %s)",
-            need.channel,
-            need.after,
-            need.upto,
-            MAX_PAGE_ENTRIES,
-        )
+        try:
+            tail = self._tail(
+                "EXECUTE pgbridge_page (%s, %s, %s, %s)",
+                need.channel,
+                need.after,
+                need.upto,
+                MAX_PAGE_ENTRIES,
+            )
+        except UnicodeEncodeError:
+            # The database was exchanged for one in another encoding. It cannot
+            # have entries of this name.
+            tail = self.tail(need.after, 0)
         rows = self._fitting(tail.rows)
         complete = len(rows) == len(tail.rows) < MAX_PAGE_ENTRIES
         payloads = self._payloads(rows)
@@ -160,6 +166,8 @@ class JournalReader:
 
     def _tail(self, query: str, *arguments: object) -> Tail:
         found = self._session.execute(query, arguments)
+        if not found:
+            raise EmptyTable
         epoch, floor, newest = found[0][:3]
         rows = [Row(*row[3:]) for row in found if row[3] is not None]
         return Tail(epoch, floor, newest, rows)

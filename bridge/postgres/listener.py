@@ -23,8 +23,9 @@ import gevent
 from gevent.event import Event
 from psycopg2.extensions import Notify
 
+from bridge.channels import not_writable
 from bridge.counters import COUNTERS
-from bridge.errors import BadChannel, ClientError, DatabaseError
+from bridge.errors import ClientError, DatabaseError
 from bridge.message import Batch
 from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
@@ -288,10 +289,7 @@ class Listener:
                 found[name] = connection.quote(name)
             except UnicodeEncodeError:
                 self._give_up([name])
-                reason = "the database's encoding cannot write it"
-                self._sink.refuse(
-                    name, BadChannel(f"channel {name!r} is not valid: {reason}")
-                )
+                self._sink.refuse(name, not_writable(name))
         return found
 
     def _unlisten(self, connection: Connection) -> None:

@@ -18,6 +18,7 @@ from bridge.postgres.session import Session, connect, execute
 
 __all__ = [
     "VERSION",
+    "EmptyTable",
     "NoSchema",
     "check_presence",
     "check_version",
@@ -35,6 +36,16 @@ class NoSchema(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__("there is no schema bridge: run  pgbridge install")
+
+
+class EmptyTable(DatabaseError):
+    """Somebody has emptied a table of the schema that always has a row."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "schema bridge: a table that must have a row has none, state, tick or "
+            "floor: run  pgbridge install"
+        )
 
 
 def migrations() -> list[tuple[str, str]]:
@@ -76,11 +87,14 @@ def check_version(session: Session) -> None:
         DatabaseError: it is too old or too new, or the role may not read it.
     """
     try:
-        [(version,)] = session.execute("SELECT version FROM bridge.state")
+        rows = session.execute("SELECT version FROM bridge.state")
     except DatabaseError as exc:
         raise DatabaseError(
             f"{exc}: run  pgbridge install --worker-role ROLE  as its owner"
         ) from exc
+    if not rows:
+        raise EmptyTable
+    [(version,)] = rows
     if version not in (VERSION - 1, VERSION):
         raise DatabaseError(
             f"schema bridge has version {version}, this pgbridge serves "
@@ -154,9 +168,11 @@ def status(address: Address) -> dict[str, Any]:
     """
     with closing(connect(address)) as connection:
         _require(connection)
-        [(row,)] = execute(connection, "SELECT row_to_json(s) FROM bridge.status AS s")
-    found: dict[str, Any] = row
-    return found
+        rows = execute(connection, "SELECT row_to_json(s) FROM bridge.status AS s")
+    if not rows:
+        raise EmptyTable
+    [(found,)] = rows
+    return dict(found)
 
 
 def durable(address: Address, *, add: str | None, remove: str | None) -> list[str]:

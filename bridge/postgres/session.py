@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
+from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 
 __all__ = ["Blocking", "Session", "connect", "execute", "publish"]
 
@@ -30,8 +31,14 @@ def connect(address: Address) -> PgConnection:
     Raises:
         DatabaseError: it cannot be had.
     """
+    dsn = address.dsn(connect_timeout=CONNECT_TIMEOUT)
     try:
-        connection = psycopg2.connect(address.dsn(connect_timeout=CONNECT_TIMEOUT))
+        try:
+            connection = psycopg2.connect(dsn)
+        except psycopg2.Error as exc:
+            if not knows_no_codec(exc):
+                raise
+            connection = psycopg2.connect(f"{dsn} client_encoding=SQL_ASCII")
     except psycopg2.Error as exc:
         raise DatabaseError(f"cannot connect to {address}: {exc}".strip()) from exc
     connection.autocommit = True
@@ -62,14 +69,19 @@ class Session(Protocol):
 
 
 class Blocking:
-    """A `Session` that makes the whole process wait."""
+    """A `Session` that makes the whole process wait, in the server's encoding."""
 
     def __init__(self, connection: PgConnection) -> None:
+        server = connection.get_parameter_status("server_encoding") or "UTF8"
+        connection.set_client_encoding(client_encoding(server))
         self._connection = connection
+        self.texts = Texts(connection)
 
     def execute(self, query: str, arguments: Sequence[object] = ()) -> list[Any]:
         """Run a query string and return its rows, the last statement's."""
-        return execute(self._connection, query, arguments or None)
+        query, arguments = self.texts.statement(query, arguments)
+        rows = execute(self._connection, query, arguments or None)
+        return self.texts.rows(rows)
 
 
 def publish(address: Address, channel: str, payload: str, *, durable: bool) -> None:

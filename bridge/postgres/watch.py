@@ -5,29 +5,28 @@ Of plain channels what NOTIFY sends; where one is durable the journal as well.
 
 from __future__ import annotations
 
-import select
+import selectors
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
-from psycopg2.extensions import encodings
 
 from bridge.channels import (
     MAX_CHANNEL_BYTES,
     MAX_LISTEN_BYTES,
     Patterns,
     check_channel,
+    not_writable,
 )
 from bridge.cursor import Cursor, parse_cursor
 from bridge.errors import DatabaseError
 from bridge.message import Gap
 from bridge.postgres.address import Address
 from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
-from bridge.postgres.quoting import quote_channel
-from bridge.postgres.schema import check_presence, check_version
-from bridge.postgres.session import Blocking, connect, execute
+from bridge.postgres.schema import EmptyTable, check_presence, check_version
+from bridge.postgres.session import Blocking, connect
 
 __all__ = ["listen"]
 
@@ -58,15 +57,17 @@ def listen(
             the journal is not kept any more, or this role may not read it.
     """
     with closing(connect(address)) as connection:
-        kept = after is not None or _some_are_durable(connection, channels)
+        session = Blocking(connection)
+        kept = after is not None or _some_are_durable(session, channels)
         for channel in channels:
             check_channel(channel, MAX_CHANNEL_BYTES if kept else MAX_LISTEN_BYTES)
+            if not session.texts.can_write(channel):
+                raise not_writable(channel)
             if len(channel.encode()) <= MAX_LISTEN_BYTES:
-                quoted = quote_channel(channel, encodings[connection.encoding])
-                execute(connection, f"LISTEN {quoted}")
-        journal = _Journal(connection, channels, after) if kept else None
+                session.execute(f"LISTEN {session.texts.quote(channel)}")
+        journal = _Journal(session, channels, after) if kept else None
         while True:
-            yield from _notifications(connection, channels)
+            yield from _notifications(connection, session, channels)
             if journal is not None:
                 yield from journal.read()
             if not connection.notifies:
@@ -77,9 +78,8 @@ class _Journal:
     """The journal from a position on; the session listens to its hints."""
 
     def __init__(
-        self, connection: PgConnection, channels: Sequence[str], after: Cursor | None
+        self, session: Blocking, channels: Sequence[str], after: Cursor | None
     ) -> None:
-        session = Blocking(connection)
         check_presence(session)
         check_version(session)
         session.execute("LISTEN bridge_journal")
@@ -87,6 +87,8 @@ class _Journal:
         self._wanted = frozenset(channels).__contains__
         if after is None:
             [(now,)] = session.execute("SELECT bridge.cursor()")
+            if now is None:
+                raise EmptyTable
             after = parse_cursor(now)
         self._after = after
         self._position = after.position
@@ -127,19 +129,19 @@ def _missing(channel: str, position: int, reason: str) -> Gap:
     return Gap(channel, reason, 0.0)
 
 
-def _some_are_durable(connection: PgConnection, channels: Sequence[str]) -> bool:
-    if execute(connection, _NO_PATTERNS) == [(True,)]:
+def _some_are_durable(session: Blocking, channels: Sequence[str]) -> bool:
+    if session.execute(_NO_PATTERNS) == [(True,)]:
         return False
-    rows = execute(connection, "SELECT pattern FROM bridge.durable_channel")
+    rows = session.execute("SELECT pattern FROM bridge.durable_channel")
     patterns = Patterns([pattern for (pattern,) in rows])
     return any(map(patterns.match, channels))
 
 
 def _notifications(
-    connection: PgConnection, channels: Sequence[str]
+    connection: PgConnection, session: Blocking, channels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     found, connection.notifies = connection.notifies, []
-    for notify in found:
+    for notify in session.texts.notifications(found):
         if notify.channel in channels:
             yield {
                 "channel": notify.channel,
@@ -150,7 +152,9 @@ def _notifications(
 
 def _wait(connection: PgConnection, timeout: float | None) -> None:
     """Wait for notifications, and read them."""
-    select.select([connection], [], [], timeout)
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.select(timeout)
     try:
         connection.poll()
     except psycopg2.Error as exc:

@@ -451,3 +451,22 @@ def test_functions_have_a_comment_and_a_path(durable_database: Database) -> None
                 "OR proconfig::text NOT LIKE '%search_path=pg_catalog, pg_temp%')"
             )
             assert cursor.fetchall() == []
+
+
+@pytest.mark.parametrize("table", ["tick", "state", "floor"])
+def test_table_that_was_emptied_is_said_in_one_line(
+    gunicorn: Callable[..., Gunicorn], durable_database: Database, table: str
+) -> None:
+    server = gunicorn(durable_database.url).start()
+
+    durable_database.execute(f"TRUNCATE bridge.{table}")
+
+    for arguments in (["status"], ["doctor"], ["listen", "kept_a"]):
+        said = pgbridge(durable_database, *arguments)
+        assert said.returncode == 1, arguments
+        lines = (said.stdout + said.stderr).splitlines()
+        assert sum("has none" in line for line in lines) == 1, arguments
+        assert "Traceback" not in said.stderr
+    wait_until(lambda: "journal cannot be read" in server.log)
+    assert "a table that must have a row has none" in server.log
+    assert "Traceback" not in server.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,6 +143,17 @@ def house() -> dict[str, str]:
 
 def test_house_keeps_its_floors() -> None:
     assert violations(house()) == []
+
+
+def test_nothing_in_a_worker_uses_select() -> None:
+    """It refuses descriptors from 1,024 on; selectors stop the event loop."""
+    found = {
+        module
+        for module, source in house().items()
+        if re.search(r"^ *(from gevent |)(import .*\bselect|from select)", source, re.M)
+    }
+
+    assert found == {"bridge.postgres.watch"}  # the command line's
 
 
 def test_house_is_seen_whole() -> None:
