@@ -21,7 +21,12 @@ from bridge.access.policy import Gatekeeper, Policy
 from bridge.channels import Patterns
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
-from bridge.clients.websocket import CLOSE_TIMEOUT, WebSocketOptions
+from bridge.clients.reader import ReaderOptions
+from bridge.clients.websocket import (
+    CLOSE_TIMEOUT,
+    MISSED_HEARTBEATS,
+    WebSocketOptions,
+)
 from bridge.fan_out import FanOut
 from bridge.hub import Hub
 from bridge.lag import LagWatch
@@ -59,6 +64,10 @@ SPARE_CONNECTIONS = 100
 
 SUBSCRIBE_BURST = 256
 """Subscribes of one client at once: twice the channels that it may have."""
+
+MESSAGE_BURST = 500
+"""Messages of one client at once; or twice the channels that it may have, where
+that is more: a page that comes back asks for all of them in one go."""
 
 STOP_TIMEOUT = 1.0
 """Seconds for closing the sessions on PostgreSQL."""
@@ -175,7 +184,14 @@ class Runtime:
             connections=self.connections,
             addresses=Addresses(settings.max_connections_per_address),
             outlet=OutletOptions(settings.backlog_bytes, settings.write_timeout),
-            max_message_bytes=settings.max_message_bytes,
+            reader=ReaderOptions(
+                max_message_bytes=settings.max_message_bytes,
+                rate=message_rate(settings),
+                dead_after=max(
+                    MISSED_HEARTBEATS * settings.heartbeat_interval,
+                    settings.write_timeout,
+                ),
+            ),
             send_buffer_bytes=settings.send_buffer_bytes,
         )
         self.pool.start()
@@ -232,6 +248,13 @@ class Runtime:
 def listeners(settings: Settings, workers: int) -> int:
     """Return how many sessions of a worker may listen."""
     return settings.max_listeners or max(1, SESSIONS_PER_HOST // workers)
+
+
+def message_rate(settings: Settings) -> Rate:
+    """Return what one client may send."""
+    return Rate(
+        settings.max_message_rate, max(MESSAGE_BURST, 2 * settings.max_channels)
+    )
 
 
 def created() -> list[Runtime]:

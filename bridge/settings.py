@@ -170,6 +170,14 @@ class Settings:
         says="Subscribes of one client, after a burst of 256; further ones are "
         "answered `rate_limited`. 0: any number.",
     )
+    max_message_rate: float = _setting(
+        parse.number(0, 1_000_000, "messages"),
+        50.0,
+        shown="50",
+        says="Messages and control frames of one client a second, after a burst of "
+        "500, or of twice BRIDGE_MAX_CHANNELS; further ones are read later. 0: any "
+        "number.",
+    )
     max_errors: int = _setting(
         parse.whole(0, 1_000_000, "errors"),
         20,

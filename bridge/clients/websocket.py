@@ -1,10 +1,4 @@
-"""One WebSocket connection: the socket, its bytes in and out, its end.
-
-An idle connection keeps no greenlet. A watcher of the event loop reads and
-decodes what arrives; pings and pongs are answered there. Only for a message
-of the client a greenlet is spawned, which ends when it has handled what was
-read; while it runs, and it may wait for the policy, the watcher is stopped:
-that is the back-pressure.
+"""One WebSocket connection: the socket, what comes and goes, its end.
 
 Invariants: every byte after the 101 goes through the outlet; nothing here
 holds the request or the environ (4 kB each); the conversation is ended before
@@ -25,6 +19,7 @@ import gevent
 
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import Outlet, OutletOptions, Transport
+from bridge.clients.reader import Reader, ReaderOptions
 from bridge.conversation import Conversation
 from bridge.errors import ClientError, CloseCode
 from bridge.identity import Identity
@@ -35,11 +30,6 @@ from bridge.wire import frames, native
 __all__ = ["OnOpen", "WebSocketConnection", "WebSocketOptions", "opener"]
 
 log = logging.getLogger(__name__)
-
-_READABLE = 1
-"""libev's EV_READ."""
-
-READ_BYTES = 16 * 1024
 
 CLOSE_TIMEOUT = 2.0
 """Seconds to wait for the peer's Close frame."""
@@ -58,7 +48,6 @@ class WebSocketOptions:
     """What all connections of a worker share.
 
     Attributes:
-        max_message_bytes: largest message taken from a client.
         send_buffer_bytes: the kernel's send buffer; 0: the system's default.
     """
 
@@ -66,7 +55,7 @@ class WebSocketOptions:
     connections: Connections
     addresses: Addresses
     outlet: OutletOptions
-    max_message_bytes: int
+    reader: ReaderOptions
     send_buffer_bytes: int
 
 
@@ -109,14 +98,13 @@ class WebSocketConnection:
         "_alarm",
         "_closing",
         "_conversation",
-        "_decoder",
         "_ended",
         "_opened_at",
         "_options",
         "_outlet",
+        "_reader",
         "_silent",
         "_transport",
-        "_watcher",
     )
 
     def __init__(
@@ -130,7 +118,7 @@ class WebSocketConnection:
         self._transport = transport
         self._address = address
         self._opened_at = time.monotonic()
-        self._decoder = frames.Decoder(options.max_message_bytes)
+        self._reader = Reader(transport, options.reader, self)
         self._outlet = Outlet(transport, options.outlet, self._cannot_write)
         self._conversation = Conversation(
             options.service,
@@ -142,12 +130,11 @@ class WebSocketConnection:
         )
         #: The timer that the conversation has set; None: none.
         self._alarm: Any = None
-        #: Heartbeats since the peer was last heard.
+        #: Heartbeats since the peer was last heard, as far as is known.
         self._silent = 0
         #: The timer that ends the wait for the peer's Close; None before ours.
         self._closing: Any = None
         self._ended = False
-        self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
         options.connections.add(self)
         options.addresses.add(address)
 
@@ -155,7 +142,7 @@ class WebSocketConnection:
         """Say why the client must leave; called instead of `open`."""
         self._conversation.refuse(error)
         if not self._ended:
-            self._watcher.start(self._readable)
+            self._reader.start()
 
     def open(self, channels: Sequence[str], cursor: str | None, early: bytes) -> None:
         """Begin the conversation; called once, in the handshake's greenlet."""
@@ -164,38 +151,12 @@ class WebSocketConnection:
         )
         self._guard(partial(self._conversation.open, channels, cursor=cursor))
         if not self._ended:
-            self._take(self._decoder.feed(early) if early else [])
+            self._reader.start(early)
 
-    # Reading.
+    # What the reader brings.
 
-    def _readable(self) -> None:
-        """Called by the event loop: nothing in here may block."""
-        try:
-            data = self._transport.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end()
-            return
-        self._silent = 0
-        events = self._decoder.feed(data)
-        if any(type(event) is frames.Text for event in events):
-            self._watcher.stop()
-            gevent.spawn_raw(self._take, events)
-        else:
-            for event in events:
-                self._handle(event)
-
-    def _take(self, events: Sequence[frames.Event]) -> None:
-        """Handle what was read, then wait for more; may block."""
-        for event in events:
-            self._handle(event)
-        if not self._ended:
-            self._watcher.start(self._readable)
-
-    def _handle(self, event: frames.Event) -> None:
+    def handle(self, event: frames.Event) -> None:
+        """Do what a frame, or a message, asks for; a message may block."""
         match event:
             case frames.Text(data):
                 self._guard(partial(self._conversation.receive, data))
@@ -214,6 +175,10 @@ class WebSocketConnection:
                 self._half_close()
             case frames.Binary():
                 self.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
+
+    def gone(self) -> None:
+        """The client has ended the connection."""
+        self._end()
 
     def _guard(self, call: Callable[[], None]) -> None:
         """The top of the client's greenlet: no error may go unseen."""
@@ -243,6 +208,8 @@ class WebSocketConnection:
         """Send a heartbeat, or close when the last ones were not answered."""
         if self._closing is not None:
             return
+        if self._reader.heard():
+            self._silent = 0
         if self._silent >= MISSED_HEARTBEATS:
             self.close(CloseCode.HEARTBEAT_TIMEOUT, "heartbeats not answered")
             return
@@ -285,6 +252,8 @@ class WebSocketConnection:
         self._closing = gevent.get_hub().loop.timer(CLOSE_TIMEOUT)
         self._closing.start(self._end, update=True)
         self._outlet.write(frames.encode_close(code, reason))
+        # What comes is not answered any more, and the peer's Close is behind it.
+        self._reader.lift_limit()
 
     def _half_close(self) -> None:
         """End our direction, so that the peer reads the Close frame.
@@ -321,8 +290,7 @@ class WebSocketConnection:
         self._conversation.end()
         self._options.connections.remove(self)
         self._outlet.stop()
-        self._watcher.stop()
-        self._watcher.close()
+        self._reader.stop()
         self._options.addresses.remove(self._address)
         for timer in (self._closing, self._alarm):
             if timer is not None:

@@ -7,7 +7,8 @@ came before it in the same read are still handled.
 
 Invariants: a length is judged from the frame's header, before any of its
 payload is kept; the decoder holds at most `max_message_bytes` of an unfinished
-message and one unfinished frame of at most as much.
+message and one unfinished frame of at most as much, and what it was told not
+to decode yet.
 """
 
 from __future__ import annotations
@@ -135,11 +136,11 @@ class Decoder:
         max_message_bytes: largest message taken, over all its fragments.
     """
 
-    __slots__ = ("_buffer", "_ended", "_max", "_message", "_utf8")
+    __slots__ = ("_buffer", "_ended", "_max", "_message", "_utf8", "frames")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max = max_message_bytes
-        #: Bytes of a frame that is not complete; b"" between frames.
+        #: Bytes of a frame that is not complete, or not to be decoded yet.
         self._buffer = b""
         #: What has come of a fragmented message; None between such messages.
         self._message: bytearray | None = None
@@ -147,17 +148,27 @@ class Decoder:
         self._utf8: codecs.IncrementalDecoder | None = None
         #: After a Close frame or a violation: nothing more is read.
         self._ended = False
+        #: Frames that the last call has decoded; more than its events when a
+        #: message came in fragments.
+        self.frames = 0
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Take bytes as they came and return what they completed, in order."""
+    def feed(self, data: bytes, most: int | None = None) -> list[Event]:
+        """Take bytes as they came and return what they completed, in order.
+
+        Args:
+            most: frames to decode, at most; the bytes of others wait for the
+                next call. None: all of them.
+        """
         events: list[Event] = []
+        self.frames = 0
         buffer = self._buffer + data if self._buffer else data
         position = 0
         try:
-            while not self._ended:
+            while not self._ended and self.frames != most:
                 frame = self._frame(buffer, position)
                 if frame is None:
                     break
+                self.frames += 1
                 first, payload, position = frame
                 event = self._event(first, payload)
                 if event is not None:

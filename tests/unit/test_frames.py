@@ -577,3 +577,49 @@ def test_close_reason_is_cut_at_a_character(reason: str, sent: str) -> None:
     payload = b"\x03\xe8" + sent.encode()
 
     assert encode_close(1000, reason) == bytes([0x88, len(payload)]) + payload
+
+
+# So many at a time.
+
+
+def test_no_more_is_decoded_than_is_asked_for() -> None:
+    decoder = Decoder(LIMIT)
+    data = b"".join(client_frame(TEXT, b"%d" % n) for n in range(5))
+
+    found = [decoder.feed(data, 2), decoder.feed(b"", 2), decoder.feed(b"", 2)]
+
+    assert found == [[Text("0"), Text("1")], [Text("2"), Text("3")], [Text("4")]]
+
+
+def test_bytes_that_come_meanwhile_stand_behind() -> None:
+    decoder = Decoder(LIMIT)
+
+    found = [
+        decoder.feed(client_frame(TEXT, b"0") + client_frame(TEXT, b"1"), 0),
+        decoder.feed(client_frame(TEXT, b"2"), 1),
+        decoder.feed(b"", None),
+    ]
+
+    assert found == [[], [Text("0")], [Text("1"), Text("2")]]
+
+
+def test_frames_are_counted_also_where_they_complete_nothing() -> None:
+    decoder = Decoder(LIMIT)
+    data = client_frame(TEXT, b"a", final=False) + client_frame(PING)
+
+    counts = []
+    for part in (data, client_frame(CONTINUATION)[:3], b""):
+        decoder.feed(part)
+        counts.append(decoder.frames)
+
+    assert counts == [2, 0, 0]
+
+
+def test_frame_that_breaks_the_protocol_ends_it_when_its_turn_comes() -> None:
+    decoder = Decoder(LIMIT)
+    data = client_frame(TEXT, b"0") + b"\x81\x00"
+
+    first, second = decoder.feed(data, 1), decoder.feed(b"", 1)
+
+    assert first == [Text("0")]
+    assert [type(event) for event in second] == [Violation]

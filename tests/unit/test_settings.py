@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "max_channels": 128,
     "max_connections_per_address": 0,
     "max_subscribes_per_second": 50.0,
+    "max_message_rate": 50.0,
     "max_errors": 20,
     "max_message_bytes": 65536,
     "backlog_bytes": 1048576,
@@ -251,24 +252,29 @@ def test_seconds_are_a_decimal_number(text: str) -> None:
 # A rate.
 
 
+RATES = {
+    "max_subscribes_per_second": "subscribes",
+    "max_message_rate": "messages",
+}
+
+
+@pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize(
     ("text", "rate"), [("0", 0.0), ("0.5", 0.5), ("50", 50.0), ("1000000", 1e6)]
 )
-def test_rate_is_a_decimal_number(text: str, rate: float) -> None:
-    assert value("max_subscribes_per_second", text) == rate
+def test_rate_is_a_decimal_number(name: str, text: str, rate: float) -> None:
+    assert value(name, text) == rate
 
 
+@pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize("text", ["-1", "1000001", "nan", "inf"])
-def test_rate_beyond_a_limit_is_a_problem(text: str) -> None:
-    assert problem("max_subscribes_per_second", text) == (
-        "0 to 1e+06 subscribes are allowed"
-    )
+def test_rate_beyond_a_limit_is_a_problem(name: str, text: str) -> None:
+    assert problem(name, text) == f"0 to 1e+06 {RATES[name]} are allowed"
 
 
-def test_rate_that_is_no_number_is_a_problem() -> None:
-    assert problem("max_subscribes_per_second", "many") == (
-        "a number of subscribes is expected"
-    )
+@pytest.mark.parametrize("name", RATES)
+def test_rate_that_is_no_number_is_a_problem(name: str) -> None:
+    assert problem(name, "many") == f"a number of {RATES[name]} is expected"
 
 
 # Switches.
@@ -312,7 +318,7 @@ def test_every_setting_with_a_limit_is_in_these_tables() -> None:
     }
 
     texts = {name for name, default in DEFAULTS.items() if default is None}
-    assert numbers - texts - {"max_subscribes_per_second"} == {*SECONDS, *WHOLE}
+    assert numbers - texts - set(RATES) == {*SECONDS, *WHOLE}
 
 
 @pytest.mark.parametrize("name", WHOLE)

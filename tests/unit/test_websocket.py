@@ -12,6 +12,7 @@ import pytest
 
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions
+from bridge.clients.reader import ReaderOptions
 from bridge.clients.websocket import WebSocketOptions, opener
 from bridge.errors import CloseCode
 from bridge.identity import Identity
@@ -77,7 +78,7 @@ class Browser:
             connections=self.connections,
             addresses=Addresses(0),
             outlet=OutletOptions(1 << 20, TIMEOUT),
-            max_message_bytes=65536,
+            reader=ReaderOptions(65536, Rate(per_second=0, burst=0), TIMEOUT),
             send_buffer_bytes=0,
         )
         opener(

@@ -1,0 +1,247 @@
+"""What one client sends: read, decoded and handed on, no faster than allowed.
+
+An idle connection keeps no greenlet. A watcher of the event loop reads and
+decodes what arrives; pings and pongs are handled there. Only for a message
+a greenlet is spawned, which ends when it has handled what was decoded; while
+it runs, and it may wait for the policy, the watcher is stopped: that is the
+back-pressure.
+
+So it is for a client that sends too much. What it has spent beyond its rate is
+not decoded yet, and nothing more is read, until a timer says so: the client's
+messages wait in its own socket. Nothing is lost, nothing is refused, and no
+other client notices.
+
+Invariants: at most one read waits undecoded; a turn of the event loop decodes
+at most `FRAMES_PER_TURN`; a connection within its rate has no timer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gevent
+from gevent.monkey import get_original
+
+from bridge.clients.outlet import Transport
+from bridge.limits import Rate
+from bridge.wire import frames
+
+__all__ = ["Reader", "ReaderOptions", "Receiver"]
+
+_READABLE = 1
+"""libev's EV_READ."""
+
+READ_BYTES = 16 * 1024
+
+FRAMES_PER_TURN = 50
+"""About a millisecond: what comes from PostgreSQL does not wait for longer."""
+
+MIN_PAUSE, MAX_PAUSE = 0.1, 1.0
+"""Seconds: a timer for each message would cost more than the message; and
+whether the client is still there is looked at after each pause."""
+
+_NO_LIMIT = Rate(per_second=0, burst=0)
+
+_RDHUP = getattr(select, "POLLRDHUP", 0)
+"""The peer has ended its direction; Linux only."""
+
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+_poll = get_original("select", "poll")
+
+
+class Receiver(Protocol):
+    """Whose bytes they are."""
+
+    def handle(self, event: frames.Event) -> None:
+        """Handle what came; may block when it is a `Text`."""
+
+    def gone(self) -> None:
+        """The peer has ended the connection; nothing more is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderOptions:
+    """What all readers of a worker share.
+
+    Attributes:
+        max_message_bytes: largest message taken from a client.
+        rate: frames of one client: messages, fragments of messages, pings, pongs.
+        dead_after: seconds; a client that is not read and whose kernel has not
+            acknowledged what it was sent for so long is gone.
+    """
+
+    max_message_bytes: int
+    rate: Rate
+    dead_after: float
+
+
+class Reader:
+    """The reading half of one client's socket."""
+
+    __slots__ = (
+        "_decoder",
+        "_full_at",
+        "_heard",
+        "_options",
+        "_pause",
+        "_rate",
+        "_receiver",
+        "_transport",
+        "_watcher",
+    )
+
+    def __init__(
+        self, transport: Transport, options: ReaderOptions, receiver: Receiver
+    ) -> None:
+        self._transport = transport
+        self._options = options
+        self._receiver = receiver
+        self._rate = options.rate
+        #: What is left of the rate, see `Rate`.
+        self._full_at = 0.0
+        self._decoder = frames.Decoder(options.max_message_bytes)
+        #: Something was read since `heard` was called last.
+        self._heard = False
+        #: The timer that ends a pause; None while there is none.
+        self._pause: Any = None
+        #: None once nothing is to be read any more.
+        self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
+
+    def start(self, early: bytes = b"") -> None:
+        """Begin to read; called once, in a greenlet, since it may block.
+
+        Args:
+            early: what has been read already.
+        """
+        self._take(*self._decode(early))
+
+    def heard(self) -> bool:
+        """Tell whether the client was heard since the last call.
+
+        True also while it is not read: nobody could hear it.
+        """
+        heard, self._heard = self._heard, False
+        return heard or self._watcher is None or not self._watcher.active
+
+    def lift_limit(self) -> None:
+        """Read on at once: only the peer's Close is waited for now."""
+        self._rate = _NO_LIMIT
+        if self._pause is not None:
+            self._begin_pause(0.0)
+
+    def stop(self) -> None:
+        """Read nothing more. Safe to call twice."""
+        self._end_pause()
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+
+    # Called by the event loop: nothing in here may block.
+
+    def _readable(self) -> None:
+        try:
+            data = self._transport.recv(READ_BYTES)
+        except BlockingIOError:
+            data = None  # A TLS record with nothing for us in it.
+        except OSError:
+            data = b""
+        if data == b"":
+            self._receiver.gone()
+            return
+        self._heard = True
+        # A read costs as much as a message, also one that completes no frame:
+        # a client may send its bytes one by one.
+        self._advance(data or b"", at_least=1)
+
+    def _advance(self, data: bytes, at_least: int = 0) -> None:
+        events, more = self._decode(data, at_least)
+        if any(type(event) is frames.Text for event in events):
+            self._watcher.stop()
+            gevent.spawn_raw(self._take, events, more)
+        else:
+            self._take(events, more)
+
+    def _resume(self) -> None:
+        """A pause is over."""
+        self._end_pause()
+        self._advance(b"")
+
+    def _resume_in_debt(self) -> None:
+        """The same for a client that sends too much: is it still there?"""
+        if _has_hung_up(self._transport):
+            self._receiver.gone()
+        else:
+            self._resume()
+
+    # Called there or in the client's greenlet.
+
+    def _decode(
+        self, data: bytes, at_least: int = 0
+    ) -> tuple[Sequence[frames.Event], bool]:
+        """Decode as much as may be now, and tell whether more may be left.
+
+        Args:
+            at_least: what it costs if no frame is complete.
+        """
+        now = time.monotonic()
+        most = int(min(FRAMES_PER_TURN, self._rate.left(self._full_at, now)))
+        events = self._decoder.feed(data, most)
+        cost = max(self._decoder.frames, at_least)
+        self._full_at = self._rate.spend(self._full_at, now, cost)
+        return events, cost >= most
+
+    def _take(self, events: Sequence[frames.Event], more: bool) -> None:
+        """Handle what was decoded, then go on; blocks if there is a `Text`."""
+        for event in events:
+            self._receiver.handle(event)
+        if self._watcher is None:
+            return  # That was its end.
+        if more:
+            self._watcher.stop()
+            self._begin_pause(self._rate.wait(self._full_at, time.monotonic()))
+        elif not self._watcher.active:
+            self._watcher.start(self._readable)
+
+    def _begin_pause(self, wait: float) -> None:
+        """Go on after `wait` seconds; 0: in the next turn of the event loop."""
+        self._end_pause()
+        resume = self._resume
+        if wait:
+            wait = min(MAX_PAUSE, max(MIN_PAUSE, wait))
+            resume = self._resume_in_debt
+            self._notice_death()
+        self._pause = gevent.get_hub().loop.timer(wait)
+        self._pause.start(resume, update=True)
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.stop()
+            self._pause.close()
+            self._pause = None
+
+    def _notice_death(self) -> None:
+        """Have the kernel end a connection whose peer has vanished.
+
+        Only what it sends would tell otherwise, and that is not read.
+        """
+        if _USER_TIMEOUT is not None:
+            milliseconds = int(self._options.dead_after * 1000)
+            with contextlib.suppress(OSError):  # a Unix socket
+                self._transport.setsockopt(
+                    socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds
+                )
+
+
+def _has_hung_up(transport: Transport) -> bool:
+    """Tell whether the peer's end is there, behind what is not read yet."""
+    poll = _poll()
+    poll.register(transport.fileno(), _RDHUP)
+    return bool(poll.poll(0))
