@@ -87,12 +87,13 @@ def _access(settings: Settings) -> Iterator[Finding]:
             "warn",
             "every channel is closed: set BRIDGE_PUBLIC_CHANNELS or BRIDGE_ACCESS",
         )
-    if settings.max_connections_per_address and not settings.trusted_proxies:
-        yield Finding(
-            "warn",
-            "BRIDGE_MAX_CONNECTIONS_PER_ADDRESS counts a proxy as one address: "
-            "set BRIDGE_TRUSTED_PROXIES",
-        )
+    for name in ("max_connections_per_address", "max_request_rate_per_address"):
+        if getattr(settings, name) and not settings.trusted_proxies:
+            yield Finding(
+                "warn",
+                f"BRIDGE_{name.upper()} counts a proxy as one address: "
+                "set BRIDGE_TRUSTED_PROXIES",
+            )
 
 
 # Gunicorn and this host.

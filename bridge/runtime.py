@@ -69,6 +69,9 @@ MESSAGE_BURST = 500
 """Messages of one client at once; or twice the channels that it may have, where
 that is more: a page that comes back asks for all of them in one go."""
 
+REQUEST_BURST = 10.0
+"""Seconds' worth of the requests of one address that are served at once."""
+
 STOP_TIMEOUT = 1.0
 """Seconds for closing the sessions on PostgreSQL."""
 
@@ -255,6 +258,12 @@ def message_rate(settings: Settings) -> Rate:
     return Rate(
         settings.max_message_rate, max(MESSAGE_BURST, 2 * settings.max_channels)
     )
+
+
+def request_rate(settings: Settings) -> Rate:
+    """Return what one address may ask of a worker."""
+    rate = settings.max_request_rate_per_address
+    return Rate(rate, max(1, round(rate * REQUEST_BURST)))
 
 
 def created() -> list[Runtime]:

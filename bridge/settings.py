@@ -178,6 +178,15 @@ class Settings:
         "500, or of twice BRIDGE_MAX_CHANNELS; further ones are read later. 0: any "
         "number.",
     )
+    max_request_rate_per_address: float = _setting(
+        parse.number(0, 1_000_000, "requests"),
+        0.0,
+        shown="0",
+        says="HTTP requests, handshakes among them, of one IPv4 address or one IPv6 "
+        "/64 a second to a worker, after a burst of ten seconds' worth; further ones "
+        "wait, for 10 s at most, or get 503. 0: any number. Behind a proxy it needs "
+        "BRIDGE_TRUSTED_PROXIES.",
+    )
     max_errors: int = _setting(
         parse.whole(0, 1_000_000, "errors"),
         20,

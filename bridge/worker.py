@@ -21,7 +21,9 @@ from gevent.pywsgi import LoggingLogAdapter
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from bridge import runtime
+from bridge.access.origin import Proxies
 from bridge.balance import Table
+from bridge.clients.admission import Admission
 from bridge.clients.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
 from bridge.clients.websocket import CLOSE_TIMEOUT
 from bridge.errors import SettingsError
@@ -117,6 +119,10 @@ class BridgeWorker(GeventWebSocketWorker):
             websockets=runtime.open_connections,
             should_wait=self._row.should_wait,
             head_timeout=settings.handshake_timeout,
+            admission=Admission(
+                runtime.request_rate(settings),
+                Proxies(settings.trusted_proxies).client_address,
+            ),
             **kwargs,
         )
         self._servers.append(server)

@@ -9,8 +9,9 @@ Pure: works on header values.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.errors import RequestRefused
@@ -139,6 +140,15 @@ class Proxies:
                 break
         scheme = (forwarded_proto or "").strip().lower()
         return Peer(address, scheme if scheme in ("http", "https") else None)
+
+    def client_address(self, environ: Mapping[str, Any]) -> str:
+        """Return the address of a WSGI request's client; "" when nobody said."""
+        return self.peer(
+            environ.get("REMOTE_ADDR", ""),
+            environ.get("HTTP_X_FORWARDED_FOR"),
+            None,
+            tls=False,
+        ).address
 
     def trusts(self, address: str) -> bool:
         """Tell whether an address is one of theirs; "" is the Unix socket."""

@@ -7,6 +7,7 @@ believes in large heads. What is bounded here, and how a client is told:
     a head of more than 32 KiB or 100 lines    431
     an idle keep-alive connection          closed
     a request that takes a minute in all   closed
+    too many requests of one address       they wait, see `admission`
     a TLS handshake not finished in time   closed
     as many connections as there is room   the longest silent one is closed,
                                            or, if none is silent, 503
@@ -33,6 +34,7 @@ from gevent.server import StreamServer
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
+from bridge.clients.admission import Admission
 from bridge.clients.handshake import UPGRADE
 from bridge.clients.head import (
     MAX_HEAD_BYTES,
@@ -40,6 +42,7 @@ from bridge.clients.head import (
     HeadTimeout,
     HeadTooLarge,
 )
+from bridge.clients.refusals import FULL, TIMED_OUT, TOO_LARGE, too_many_requests
 from bridge.clients.transport import take_over
 from bridge.clients.turnstile import Turnstile
 from bridge.clients.websocket import OnOpen
@@ -62,19 +65,6 @@ LINGER = 2.0
 """Seconds that a refused client has to read why."""
 
 _ABSOLUTE = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
-
-
-def _answer(status: str, text: str) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-    return f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
-
-
-_TIMED_OUT = _answer("408 Request Timeout", "the request was not complete in time\n")
-_TOO_LARGE = _answer(
-    "431 Request Header Fields Too Large", "the request's head is too large\n"
-)
-_FULL = _answer("503 Service Unavailable", "no more connections here, try again\n")
-_FULL = _FULL.replace(b"\r\n\r\n", b"\r\nRetry-After: 5\r\n\r\n", 1)
 
 
 def _drain(sock: Any) -> None:
@@ -113,6 +103,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     socket: Any
     environ: Any
+    application: Any
     close_connection: bool
     path: Any
     #: What takes the socket over after the 101; set by the view.
@@ -182,9 +173,9 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
         if isinstance(ex, HeadTimeout):
-            return "408", _TIMED_OUT
+            return "408", TIMED_OUT
         if isinstance(ex, (HeadTooLarge, http.client.HTTPException)):
-            return "431", _TOO_LARGE
+            return "431", TOO_LARGE
         if isinstance(ex, OSError):
             raise ex  # The client is gone; there is nobody to answer.
         if not isinstance(ex, ValueError):
@@ -223,6 +214,8 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             self.wsgi_input._chunked_input_error = True
 
     def handle_one_response(self) -> None:
+        if not self.server.admission.wait(self.environ):
+            self.application = too_many_requests
         with gevent.Timeout(REQUEST_TIMEOUT, RequestTimeout):
             super().handle_one_response()
         self.environ.pop(UPGRADE, None)  # it refers to this handler
@@ -264,6 +257,7 @@ class BridgeServer(PyWSGIServer):
         websockets: Callable[[], int],
         should_wait: Callable[[int], bool],
         head_timeout: float,
+        admission: Admission,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -282,7 +276,9 @@ class BridgeServer(PyWSGIServer):
         self._serving = 0
         #: Handlers that wait for a request, the longest waiting first.
         self.silent: dict[BridgeHandler, None] = {}
-        #: Lets requests in, so that fan-out goes before them.
+        #: Lets the requests of one address in at a pace.
+        self.admission = admission
+        #: Lets all requests in, so that fan-out goes before them.
         self.turnstile = Turnstile()
         self.draining = False
 
@@ -344,6 +340,7 @@ class BridgeServer(PyWSGIServer):
     def drain(self) -> None:
         """Accept nothing more and end the connections that wait for a request."""
         self.draining = True
+        self.admission.end()
         self.stop_accepting()
         while self._close_silent():
             pass
@@ -367,7 +364,7 @@ class BridgeServer(PyWSGIServer):
         """Answer 503, and wait a moment so that no reset overtakes it."""
         try:
             with sock, gevent.Timeout(LINGER, OSError):
-                sock.sendall(_FULL)
+                sock.sendall(FULL)
                 _drain(sock)
         except OSError:
             pass
@@ -379,7 +376,7 @@ class BridgeServer(PyWSGIServer):
         with sock, contextlib.suppress(OSError):
             with contextlib.suppress(BlockingIOError):
                 sock._sock.recv(MAX_HEAD_BYTES)
-            sock._sock.send(_FULL)
+            sock._sock.send(FULL)
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
         """Serve a TLS connection; one that was handed over stays open."""

@@ -265,3 +265,16 @@ def test_entry_that_is_neither_network_nor_unix_is_an_error(entry: str) -> None:
 @pytest.mark.parametrize(("address", "shown"), [("192.0.2.1", "192.0.2.1"), ("", "-")])
 def test_client_is_shown_by_its_address(address: str, shown: str) -> None:
     assert str(Peer(address, "https")) == shown
+
+
+def test_address_is_found_in_a_request() -> None:
+    proxies = Proxies(["10.0.0.0/8", "unix"])
+
+    assert [
+        proxies.client_address({"REMOTE_ADDR": "192.0.2.9"}),
+        proxies.client_address(
+            {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}
+        ),
+        proxies.client_address({"HTTP_X_FORWARDED_FOR": "192.0.2.2"}),
+        proxies.client_address({}),
+    ] == ["192.0.2.9", "192.0.2.1", "192.0.2.2", ""]

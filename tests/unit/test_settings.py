@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "max_connections_per_address": 0,
     "max_subscribes_per_second": 50.0,
     "max_message_rate": 50.0,
+    "max_request_rate_per_address": 0.0,
     "max_errors": 20,
     "max_message_bytes": 65536,
     "backlog_bytes": 1048576,
@@ -255,6 +256,7 @@ def test_seconds_are_a_decimal_number(text: str) -> None:
 RATES = {
     "max_subscribes_per_second": "subscribes",
     "max_message_rate": "messages",
+    "max_request_rate_per_address": "requests",
 }
 
 

@@ -1,0 +1,40 @@
+"""What a client is told that the application does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = ["FULL", "TIMED_OUT", "TOO_LARGE", "too_many_requests"]
+
+
+def _answer(status: str, text: str, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain"]
+    lines += [*headers, f"Content-Length: {len(text)}", "", text]
+    return "\r\n".join(lines).encode()
+
+
+TIMED_OUT = _answer("408 Request Timeout", "the request was not complete in time\n")
+TOO_LARGE = _answer(
+    "431 Request Header Fields Too Large", "the request's head is too large\n"
+)
+FULL = _answer(
+    "503 Service Unavailable",
+    "no more connections here, try again\n",
+    "Retry-After: 5",
+)
+
+
+def too_many_requests(
+    environ: Mapping[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """Answer a request that would have to wait for too long; a WSGI application."""
+    text = b"too many requests from your address, try again\n"
+    headers = [
+        ("Content-Type", "text/plain"),
+        ("Content-Length", str(len(text))),
+        ("Retry-After", "10"),
+        ("Connection", "close"),
+    ]
+    start_response("503 Service Unavailable", headers)
+    return [text]
