@@ -22,8 +22,8 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import gevent
 from gevent.monkey import get_original
@@ -32,7 +32,7 @@ from bridge.clients.outlet import Transport
 from bridge.limits import Rate
 from bridge.wire import frames
 
-__all__ = ["Reader", "ReaderOptions", "Receiver"]
+__all__ = ["Reader", "ReaderOptions"]
 
 _READABLE = 1
 """libev's EV_READ."""
@@ -56,16 +56,6 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 _poll = get_original("select", "poll")
 
 
-class Receiver(Protocol):
-    """Whose bytes they are."""
-
-    def handle(self, event: frames.Event) -> None:
-        """Handle what came; may block when it is a `Text`."""
-
-    def gone(self) -> None:
-        """The peer has ended the connection; nothing more is read."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReaderOptions:
     """What all readers of a worker share.
@@ -80,41 +70,46 @@ class ReaderOptions:
     max_message_bytes: int
     rate: Rate
     dead_after: float
+    #: The timers of those that pause now: most never do, and a field in each
+    #: reader would cost all of them.
+    pauses: dict[Reader, Any] = field(default_factory=dict)
 
 
 class Reader:
-    """The reading half of one client's socket."""
+    """The reading half of a connection, which is built on it.
+
+    (An object of its own would make an idle connection a tenth larger.)
+    """
 
     __slots__ = (
         "_decoder",
         "_full_at",
-        "_heard",
-        "_options",
-        "_pause",
-        "_rate",
-        "_receiver",
+        "_reader_options",
+        "_silent",
         "_transport",
         "_watcher",
     )
 
-    def __init__(
-        self, transport: Transport, options: ReaderOptions, receiver: Receiver
-    ) -> None:
+    def __init__(self, transport: Transport, options: ReaderOptions) -> None:
         self._transport = transport
-        self._options = options
-        self._receiver = receiver
-        self._rate = options.rate
+        self._reader_options = options
         #: What is left of the rate, see `Rate`.
         self._full_at = 0.0
         self._decoder = frames.Decoder(options.max_message_bytes)
-        #: Something was read since `heard` was called last.
-        self._heard = False
-        #: The timer that ends a pause; None while there is none.
-        self._pause: Any = None
+        #: Heartbeats since the peer was last heard.
+        self._silent = 0
         #: None once nothing is to be read any more.
         self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
 
-    def start(self, early: bytes = b"") -> None:
+    def _handle(self, event: frames.Event) -> None:
+        """Handle what came; may block when it is a `Text`."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """The peer has ended the connection, or has vanished."""
+        raise NotImplementedError
+
+    def _read(self, early: bytes = b"") -> None:
         """Begin to read; called once, in a greenlet, since it may block.
 
         Args:
@@ -122,21 +117,23 @@ class Reader:
         """
         self._take(*self._decode(early))
 
-    def heard(self) -> bool:
-        """Tell whether the client was heard since the last call.
+    @property
+    def _is_read(self) -> bool:
+        """Whether what the peer sends is read now; else it cannot be heard."""
+        return not self._ended and bool(self._watcher.active)
 
-        True also while it is not read: nobody could hear it.
-        """
-        heard, self._heard = self._heard, False
-        return heard or self._watcher is None or not self._watcher.active
+    @property
+    def _ended(self) -> bool:
+        """Whether nothing is read any more."""
+        return self._watcher is None
 
-    def lift_limit(self) -> None:
+    def _lift_limit(self) -> None:
         """Read on at once: only the peer's Close is waited for now."""
-        self._rate = _NO_LIMIT
-        if self._pause is not None:
+        self._reader_options = replace(self._reader_options, rate=_NO_LIMIT)
+        if self in self._reader_options.pauses:
             self._begin_pause(0.0)
 
-    def stop(self) -> None:
+    def _stop_reading(self) -> None:
         """Read nothing more. Safe to call twice."""
         self._end_pause()
         if self._watcher is not None:
@@ -154,9 +151,9 @@ class Reader:
         except OSError:
             data = b""
         if data == b"":
-            self._receiver.gone()
+            self._end()
             return
-        self._heard = True
+        self._silent = 0
         # A read costs as much as a message, also one that completes no frame:
         # a client may send its bytes one by one.
         self._advance(data or b"", at_least=1)
@@ -177,7 +174,7 @@ class Reader:
     def _resume_in_debt(self) -> None:
         """The same for a client that sends too much: is it still there?"""
         if _has_hung_up(self._transport):
-            self._receiver.gone()
+            self._end()
         else:
             self._resume()
 
@@ -191,22 +188,24 @@ class Reader:
         Args:
             at_least: what it costs if no frame is complete.
         """
-        now = time.monotonic()
-        most = int(min(FRAMES_PER_TURN, self._rate.left(self._full_at, now)))
+        rate, now = self._reader_options.rate, time.monotonic()
+        most = int(min(FRAMES_PER_TURN, rate.left(self._full_at, now)))
         events = self._decoder.feed(data, most)
         cost = max(self._decoder.frames, at_least)
-        self._full_at = self._rate.spend(self._full_at, now, cost)
+        if cost:
+            self._full_at = rate.spend(self._full_at, now, cost)
         return events, cost >= most
 
     def _take(self, events: Sequence[frames.Event], more: bool) -> None:
         """Handle what was decoded, then go on; blocks if there is a `Text`."""
         for event in events:
-            self._receiver.handle(event)
-        if self._watcher is None:
-            return  # That was its end.
+            self._handle(event)
+        if self._ended:
+            return
         if more:
             self._watcher.stop()
-            self._begin_pause(self._rate.wait(self._full_at, time.monotonic()))
+            rate = self._reader_options.rate
+            self._begin_pause(rate.wait(self._full_at, time.monotonic()))
         elif not self._watcher.active:
             self._watcher.start(self._readable)
 
@@ -218,14 +217,15 @@ class Reader:
             wait = min(MAX_PAUSE, max(MIN_PAUSE, wait))
             resume = self._resume_in_debt
             self._notice_death()
-        self._pause = gevent.get_hub().loop.timer(wait)
-        self._pause.start(resume, update=True)
+        timer = gevent.get_hub().loop.timer(wait)
+        timer.start(resume, update=True)
+        self._reader_options.pauses[self] = timer
 
     def _end_pause(self) -> None:
-        if self._pause is not None:
-            self._pause.stop()
-            self._pause.close()
-            self._pause = None
+        timer = self._reader_options.pauses.pop(self, None)
+        if timer is not None:
+            timer.stop()
+            timer.close()
 
     def _notice_death(self) -> None:
         """Have the kernel end a connection whose peer has vanished.
@@ -233,7 +233,7 @@ class Reader:
         Only what it sends would tell otherwise, and that is not read.
         """
         if _USER_TIMEOUT is not None:
-            milliseconds = int(self._options.dead_after * 1000)
+            milliseconds = int(self._reader_options.dead_after * 1000)
             with contextlib.suppress(OSError):  # a Unix socket
                 self._transport.setsockopt(
                     socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds

@@ -90,7 +90,7 @@ def opener(
     return open
 
 
-class WebSocketConnection:
+class WebSocketConnection(Reader):
     """A connected browser."""
 
     __slots__ = (
@@ -98,13 +98,9 @@ class WebSocketConnection:
         "_alarm",
         "_closing",
         "_conversation",
-        "_ended",
         "_opened_at",
         "_options",
         "_outlet",
-        "_reader",
-        "_silent",
-        "_transport",
     )
 
     def __init__(
@@ -114,11 +110,10 @@ class WebSocketConnection:
         identity: Identity | None,
         address: str,
     ) -> None:
+        super().__init__(transport, options.reader)
         self._options = options
-        self._transport = transport
         self._address = address
         self._opened_at = time.monotonic()
-        self._reader = Reader(transport, options.reader, self)
         self._outlet = Outlet(transport, options.outlet, self._cannot_write)
         self._conversation = Conversation(
             options.service,
@@ -130,11 +125,8 @@ class WebSocketConnection:
         )
         #: The timer that the conversation has set; None: none.
         self._alarm: Any = None
-        #: Heartbeats since the peer was last heard, as far as is known.
-        self._silent = 0
         #: The timer that ends the wait for the peer's Close; None before ours.
         self._closing: Any = None
-        self._ended = False
         options.connections.add(self)
         options.addresses.add(address)
 
@@ -142,7 +134,7 @@ class WebSocketConnection:
         """Say why the client must leave; called instead of `open`."""
         self._conversation.refuse(error)
         if not self._ended:
-            self._reader.start()
+            self._read()
 
     def open(self, channels: Sequence[str], cursor: str | None, early: bytes) -> None:
         """Begin the conversation; called once, in the handshake's greenlet."""
@@ -151,12 +143,11 @@ class WebSocketConnection:
         )
         self._guard(partial(self._conversation.open, channels, cursor=cursor))
         if not self._ended:
-            self._reader.start(early)
+            self._read(early)
 
-    # What the reader brings.
+    # What is read.
 
-    def handle(self, event: frames.Event) -> None:
-        """Do what a frame, or a message, asks for; a message may block."""
+    def _handle(self, event: frames.Event) -> None:
         match event:
             case frames.Text(data):
                 self._guard(partial(self._conversation.receive, data))
@@ -175,10 +166,6 @@ class WebSocketConnection:
                 self._half_close()
             case frames.Binary():
                 self.close(CloseCode.UNSUPPORTED_DATA, "messages must be text")
-
-    def gone(self) -> None:
-        """The client has ended the connection."""
-        self._end()
 
     def _guard(self, call: Callable[[], None]) -> None:
         """The top of the client's greenlet: no error may go unseen."""
@@ -208,8 +195,8 @@ class WebSocketConnection:
         """Send a heartbeat, or close when the last ones were not answered."""
         if self._closing is not None:
             return
-        if self._reader.heard():
-            self._silent = 0
+        if not self._is_read:
+            self._silent = 0  # Nobody listens to it.
         if self._silent >= MISSED_HEARTBEATS:
             self.close(CloseCode.HEARTBEAT_TIMEOUT, "heartbeats not answered")
             return
@@ -253,7 +240,7 @@ class WebSocketConnection:
         self._closing.start(self._end, update=True)
         self._outlet.write(frames.encode_close(code, reason))
         # What comes is not answered any more, and the peer's Close is behind it.
-        self._reader.lift_limit()
+        self._lift_limit()
 
     def _half_close(self) -> None:
         """End our direction, so that the peer reads the Close frame.
@@ -286,11 +273,10 @@ class WebSocketConnection:
         """Release everything. Safe to call twice, also from the event loop."""
         if self._ended:
             return
-        self._ended = True
+        self._stop_reading()
         self._conversation.end()
         self._options.connections.remove(self)
         self._outlet.stop()
-        self._reader.stop()
         self._options.addresses.remove(self._address)
         for timer in (self._closing, self._alarm):
             if timer is not None:

@@ -262,6 +262,7 @@ def test_flood_is_held_up_in_the_clients_own_socket(
     server = gunicorn(
         database.url,
         max_message_rate=NEVER,
+        heartbeat_interval=600,
         arguments=with_tls(tmp_path) if tls else (),
     )
     start(server, tls)

@@ -21,30 +21,27 @@ NEVER = Rate(per_second=0.01, burst=10)
 """Ten, and then nothing for as long as a test takes."""
 
 
-class Peer:
-    """Both ends of a connection, and what the reader brought.
+class Peer(Reader):
+    """Both ends of a connection, and what was read.
 
     Args:
         tcp: a TCP connection instead of a Unix one.
     """
 
     def __init__(self, rate: Rate, *, tcp: bool = False) -> None:
-        near, self.far = _tcp_pair() if tcp else socket.socketpair()
-        near.setblocking(False)
-        self.near = near
+        self.near, self.far = _tcp_pair() if tcp else socket.socketpair()
+        self.near.setblocking(False)
+        super().__init__(self.near, ReaderOptions(65536, rate, dead_after=TIMEOUT))
         self.events: list[Event] = []
-        self.ended = False
         #: Called with each event.
         self.on_event: Callable[[Event], None] = lambda event: None
-        self.reader = Reader(near, ReaderOptions(65536, rate, dead_after=TIMEOUT), self)
 
-    def handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         self.events.append(event)
         self.on_event(event)
 
-    def gone(self) -> None:
-        self.ended = True
-        self.reader.stop()
+    def _end(self) -> None:
+        self._stop_reading()
 
     def send(self, data: bytes) -> None:
         self.far.sendall(data)
@@ -53,7 +50,7 @@ class Peer:
         run_until(lambda: len(self.events) >= count)
 
     def close(self) -> None:
-        self.reader.stop()
+        self._stop_reading()
         self.near.close()
         self.far.close()
 
@@ -85,7 +82,7 @@ def pass_time(seconds: float) -> None:
 
 def test_what_is_sent_is_handed_on_in_order(peer: Callable[..., Peer]) -> None:
     one = peer()
-    one.reader.start()
+    one._read()
     one.send(client_frame(PING, b"1") + client_frame(TEXT, b"2"))
     one.send(client_frame(PING, b"3"))
 
@@ -98,7 +95,7 @@ def test_what_came_with_the_handshake_comes_first(peer: Callable[..., Peer]) -> 
     one = peer()
     one.send(client_frame(TEXT, b"2"))
 
-    one.reader.start(client_frame(TEXT, b"1"))
+    one._read(client_frame(TEXT, b"1"))
     one.wait_for(2)
 
     assert one.events == [Text("1"), Text("2")]
@@ -109,7 +106,7 @@ def test_many_frames_are_handed_on_a_turn_of_the_loop_at_a_time(
 ) -> None:
     one = peer()
     sizes: list[int] = []
-    one.reader.start()
+    one._read()
     one.send(client_frame(PING) * (2 * FRAMES_PER_TURN + 1))
 
     turns = gevent.get_hub().loop.check()
@@ -124,7 +121,7 @@ def test_many_frames_are_handed_on_a_turn_of_the_loop_at_a_time(
 
 def test_client_beyond_its_rate_is_read_later(peer: Callable[..., Peer]) -> None:
     one = peer(Rate(per_second=20, burst=10))
-    one.reader.start()
+    one._read()
     began = time.monotonic()
     one.send(client_frame(PING) * 15)
 
@@ -136,7 +133,7 @@ def test_client_beyond_its_rate_is_read_later(peer: Callable[..., Peer]) -> None
 
 def test_what_is_not_paid_for_stays_where_it_is(peer: Callable[..., Peer]) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
     one.far.setblocking(False)
     sent = 0
     with pytest.raises(BlockingIOError):
@@ -146,13 +143,13 @@ def test_what_is_not_paid_for_stays_where_it_is(peer: Callable[..., Peer]) -> No
 
     assert len(one.events) == 10
     # One read, and what the kernel keeps.
-    assert len(one.reader._decoder._buffer) <= module.READ_BYTES
+    assert len(one._decoder._buffer) <= module.READ_BYTES
 
 
 @pytest.mark.parametrize("opcode", [PING, PONG, TEXT])
 def test_every_kind_of_frame_counts(peer: Callable[..., Peer], opcode: int) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
 
     one.send(client_frame(opcode) * 11)
     one.wait_for(10)
@@ -163,14 +160,14 @@ def test_every_kind_of_frame_counts(peer: Callable[..., Peer], opcode: int) -> N
 
 def test_bytes_that_come_one_by_one_count(peer: Callable[..., Peer]) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
     frame = client_frame(TEXT, b"x" * 50)
     reads = 0
     for index in range(len(frame)):
-        before = one.reader._full_at
+        before = one._full_at
         one.send(frame[index : index + 1])
         pass_time(0.002)
-        reads += one.reader._full_at != before
+        reads += one._full_at != before
 
     assert reads == 10
     assert one.events == []
@@ -178,13 +175,13 @@ def test_bytes_that_come_one_by_one_count(peer: Callable[..., Peer]) -> None:
 
 def test_client_within_its_rate_has_no_timer(peer: Callable[..., Peer]) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
 
     one.send(client_frame(PONG) * 9)
     one.wait_for(9)
 
-    assert one.reader._pause is None
-    assert one.reader._watcher.active
+    assert one._is_read
+    assert one._reader_options.pauses == {}
 
 
 def test_handler_that_waits_is_not_overtaken(peer: Callable[..., Peer]) -> None:
@@ -198,7 +195,7 @@ def test_handler_that_waits_is_not_overtaken(peer: Callable[..., Peer]) -> None:
         seen.append(type(event).__name__)
 
     one.on_event = wait
-    one.reader.start()
+    one._read()
     one.send(client_frame(TEXT) + client_frame(PING))
     run_until(lambda: len(one.events) == 1)
     one.send(client_frame(PING))
@@ -207,32 +204,28 @@ def test_handler_that_waits_is_not_overtaken(peer: Callable[..., Peer]) -> None:
     assert seen == ["Text", "Ping", "Ping"]
 
 
-# Whether it was heard.
+# Whether it can be heard.
 
 
-def test_silent_client_is_not_heard(peer: Callable[..., Peer]) -> None:
+def test_client_that_is_read_can_be_silent(peer: Callable[..., Peer]) -> None:
     one = peer()
-    one.reader.start()
+    one._read()
+    one._silent = 2
 
-    assert one.reader.heard() is False
-
-
-def test_client_is_heard_once_for_what_it_sent(peer: Callable[..., Peer]) -> None:
-    one = peer()
-    one.reader.start()
+    assert one._is_read
     one.send(client_frame(PONG))
     one.wait_for(1)
 
-    assert [one.reader.heard(), one.reader.heard()] == [True, False]
+    assert (one._is_read, one._silent) == (True, 0)
 
 
-def test_client_that_is_not_read_counts_as_heard(peer: Callable[..., Peer]) -> None:
+def test_client_beyond_its_rate_cannot_be_heard(peer: Callable[..., Peer]) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
     one.send(client_frame(PONG) * 11)
     one.wait_for(10)
 
-    assert [one.reader.heard() for _ in range(3)] == [True, True, True]
+    assert not one._is_read
 
 
 # The end.
@@ -244,30 +237,30 @@ def test_end_behind_a_flood_is_noticed(
 ) -> None:
     monkeypatch.setattr(module, "MAX_PAUSE", 0.1)
     one = peer(NEVER, tcp=tcp)
-    one.reader.start()
+    one._read()
     one.send(client_frame(PONG) * 100)
     one.wait_for(10)
 
     one.far.close()
-    run_until(lambda: one.ended)
+    run_until(lambda: one._ended)
 
     assert len(one.events) == 10
 
 
 def test_end_behind_what_is_paid_for_loses_nothing(peer: Callable[..., Peer]) -> None:
     one = peer()
-    one.reader.start()
+    one._read()
     one.send(client_frame(PING) * 3 * FRAMES_PER_TURN)
     one.far.shutdown(socket.SHUT_WR)
 
-    run_until(lambda: one.ended)
+    run_until(lambda: one._ended)
 
     assert len(one.events) == 3 * FRAMES_PER_TURN
 
 
 def test_client_that_is_not_read_must_acknowledge(peer: Callable[..., Peer]) -> None:
     one = peer(NEVER, tcp=True)
-    one.reader.start()
+    one._read()
     option = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     before = one.near.getsockopt(*option)
     one.send(client_frame(PONG) * 11)
@@ -280,11 +273,11 @@ def test_close_is_found_behind_a_flood_once_the_limit_is_lifted(
     peer: Callable[..., Peer],
 ) -> None:
     one = peer(NEVER)
-    one.reader.start()
+    one._read()
     one.send(client_frame(PONG) * 3000 + client_frame(CLOSE))
     one.wait_for(10)
 
-    one.reader.lift_limit()
+    one._lift_limit()
     one.wait_for(3001)
 
     assert isinstance(one.events[-1], Close)
@@ -294,8 +287,8 @@ def test_limit_that_is_lifted_by_a_handler_holds_nothing_up(
     peer: Callable[..., Peer],
 ) -> None:
     one = peer(NEVER)
-    one.on_event = lambda event: one.reader.lift_limit()
-    one.reader.start()
+    one.on_event = lambda event: one._lift_limit()
+    one._read()
 
     one.send(client_frame(TEXT) * 200)
     one.wait_for(200)
@@ -308,8 +301,8 @@ def test_reader_that_was_stopped_reads_nothing(
     peer: Callable[..., Peer], rate: Rate
 ) -> None:
     one = peer(rate)
-    one.on_event = lambda event: one.reader.stop()
-    one.reader.start()
+    one.on_event = lambda event: one._stop_reading()
+    one._read()
 
     one.send(client_frame(TEXT))
     one.wait_for(1)
@@ -323,13 +316,14 @@ def test_reader_that_is_stopped_in_a_pause_reads_nothing(
     peer: Callable[..., Peer],
 ) -> None:
     one = peer(Rate(per_second=20, burst=1))
-    one.reader.start()
+    one._read()
     one.send(client_frame(TEXT) * 10)
     one.wait_for(1)
 
-    one.reader.stop()
-    one.reader.stop()
-    one.reader.lift_limit()
+    one._stop_reading()
+    one._stop_reading()
+    one._lift_limit()
+    assert one._reader_options.pauses == {}
     pass_time(0.3)
 
     assert len(one.events) == 1
