@@ -24,7 +24,7 @@ class Scale:
         storm: handshakes.
         spread: connections over the workers.
         matrix_channels, payloads: the matrix; bytes.
-        hostile_seconds: with the hostile crowd, and as many before it.
+        hostile_seconds: with hostile clients, and as many before them.
         burst_bytes: per subscriber in the matrix; below a backlog.
         writers_seconds, writers_clients: of pgbench.
         listening_workers: that listen meanwhile.

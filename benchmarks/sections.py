@@ -17,6 +17,7 @@ from tables import (
     milliseconds,
     of,
     one_system,
+    percent,
     ratio,
     rounded,
     seconds,
@@ -121,6 +122,23 @@ def hostile(results: Results) -> str:
             ("with the crowd ÷ in peace, p50", "ratio_p50", times),
             ("p99", "ratio_p99", times),
             ("connections a second that the crowd made", "connects_per_second", whole),
+        ],
+    )
+
+
+def flood(results: Results) -> str:
+    return one_system(
+        results,
+        "flood",
+        [
+            ("in peace: publish → receive p50", "peace_p50", milliseconds),
+            ("p99", "peace_p99", milliseconds),
+            ("with the flooders: publish → receive p50", "flood_p50", milliseconds),
+            ("p99", "flood_p99", milliseconds),
+            ("with the flooders ÷ in peace, p50", "ratio_p50", times),
+            ("p99", "ratio_p99", times),
+            ("a worker's time that the flooders took", "share", percent),
+            ("frames a second that they were answered", "answers_per_second", whole),
         ],
     )
 
@@ -289,6 +307,15 @@ SECTIONS: list[tuple[str, str, str, Callable[[Results], str]]] = [
         "Python program on the same cores. *Faults* are notifications lost, and "
         "subscribers closed.",
         hostile,
+    ),
+    (
+        "flood",
+        "Two clients that flood",
+        "200 subscribers receive 100 notifications a second for "
+        "{scale[hostile_seconds]} s; then again while one client sends pings, and "
+        "another one subscribes and unsubscribes, as fast as they are taken. Each is "
+        "read at 50 messages a second after a burst of 500, which is in the figures.",
+        flood,
     ),
     (
         "channels",

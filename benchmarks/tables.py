@@ -23,6 +23,7 @@ __all__ = [
     "milliseconds",
     "of",
     "one_system",
+    "percent",
     "ratio",
     "rounded",
     "seconds",
@@ -86,6 +87,10 @@ def kilobytes(value: float) -> str:
 
 def megabytes(value: float) -> str:
     return f"{value / 2**20:.0f} MiB"
+
+
+def percent(value: float) -> str:
+    return f"{value:.1%}"
 
 
 def times(value: float) -> str:
