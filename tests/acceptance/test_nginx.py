@@ -6,8 +6,9 @@ import http.client
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,22 @@ http {{
 
 @pytest.fixture
 def site(
-    gunicorn: Callable[..., Gunicorn], database: Database, tmp_path: Path
+    request: pytest.FixtureRequest,
+    gunicorn: Callable[..., Gunicorn],
+    database: Database,
+    tmp_path: Path,
 ) -> Iterator[tuple[int, Gunicorn]]:
-    """The example as it stands, but for its addresses; yields nginx's port."""
+    """The example as it stands, but for its addresses; yields nginx's port.
+
+    Its parameter, if it has one: further settings of the bridge.
+    """
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(nginx).exists():
         pytest.skip("nginx is not installed: apt-get install nginx-light")
-    server = gunicorn(database.url, unix=True, trusted_proxies="unix").start()
+    settings = getattr(request, "param", {})
+    server = gunicorn(
+        database.url, unix=True, trusted_proxies="unix", **settings
+    ).start()
     port = free_port()
     text = EXAMPLE.read_text()
     for old, new in (
@@ -153,3 +163,35 @@ def test_page_over_https_is_told_apart_from_http(site: tuple[int, Gunicorn]) -> 
         ).__enter__()
 
     assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("site", [{"max_request_rate_per_address": 0.5}], indirect=True)
+def test_client_whose_requests_wait_holds_nobody_else_up(
+    site: tuple[int, Gunicorn],
+) -> None:
+    port, _ = site
+
+    def ask(address: str) -> int:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port, source_address=(address, 0)
+        )
+        with closing(connection):
+            connection.request("GET", "/static/client/pgbridge.js")
+            return connection.getresponse().status
+
+    late: list[int] = []
+    # Five at once; then one in two seconds, and not later than ten.
+    greedy = [
+        threading.Thread(target=lambda: late.append(ask("127.0.0.2"))) for _ in range(7)
+    ]
+    for thread in greedy:
+        thread.start()
+    wait_until(lambda: late.count(200) == 5)
+    others = [ask(f"127.0.0.{n}") for n in range(3, 20)]
+    meanwhile = len(late)
+    for thread in greedy:
+        thread.join()
+
+    assert others == [200] * 17
+    assert meanwhile < 7
+    assert late == [200] * 7
