@@ -102,8 +102,13 @@ def _bridges(shared_database: Database) -> Iterator[Callable[[str], Gunicorn]]:
 
     def get(transport: str) -> Gunicorn:
         if transport not in running:
+            # Some cases send thousands of frames at once; how they are paced
+            # is another test (test_flood.py).
             running[transport] = Gunicorn(
-                shared_database.url, unix=transport == "unix", max_listeners=3
+                shared_database.url,
+                unix=transport == "unix",
+                max_listeners=3,
+                max_message_rate=0,
             ).start()
         return running[transport]
 
