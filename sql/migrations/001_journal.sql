@@ -111,11 +111,6 @@ CREATE TABLE IF NOT EXISTS bridge.tick (
 COMMENT ON TABLE bridge.tick IS
     'the newest row: the last position, and what had committed when it was given';
 
--- '3:3:' has seen nothing yet: right whatever is in flight now.
-INSERT INTO bridge.tick
-SELECT 0, '3:3:'
-WHERE NOT EXISTS (SELECT FROM bridge.tick);
-
 CREATE TABLE IF NOT EXISTS bridge.state (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     version integer NOT NULL DEFAULT 0,
@@ -132,7 +127,8 @@ COMMENT ON COLUMN bridge.state.version IS 'the last migration';
 COMMENT ON COLUMN bridge.state.epoch IS 'positions of another epoch mean nothing';
 COMMENT ON COLUMN bridge.state.identity IS 'cluster, database and table it belongs to';
 COMMENT ON COLUMN bridge.state.timeline IS 'another one after a failover';
-COMMENT ON COLUMN bridge.state.dropped IS 'losses that the epoch accounts for';
+COMMENT ON COLUMN bridge.state.dropped IS
+    'bridge.dropped when the epoch began that accounts for it';
 COMMENT ON COLUMN bridge.state.barrier IS
     'transactions up to here may still have dropped something; NULL: none';
 
@@ -145,8 +141,6 @@ CREATE TABLE IF NOT EXISTS bridge.floor (
 COMMENT ON TABLE bridge.floor IS 'one row: how much of the journal is gone';
 COMMENT ON COLUMN bridge.floor.pos IS 'positions up to here may be gone';
 COMMENT ON COLUMN bridge.floor.pruned IS 'positions up to here are deleted';
-
-INSERT INTO bridge.floor DEFAULT VALUES ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS bridge.setting (
     name text PRIMARY KEY,
@@ -184,9 +178,17 @@ CREATE TABLE IF NOT EXISTS bridge.overflow (at timestamptz NOT NULL);
 
 COMMENT ON TABLE bridge.overflow IS 'has a row while publish() drops';
 
+-- A sequence, since it must not be undone with the transaction that dropped.
+-- It is set, never counted up: nextval() is 32 ahead after a crash.
 CREATE SEQUENCE IF NOT EXISTS bridge.dropped;
 
-COMMENT ON SEQUENCE bridge.dropped IS 'counts what publish() dropped';
+COMMENT ON SEQUENCE bridge.dropped IS 'another number after each drop of publish()';
+
+-- A sequence, since no writer may wait for another.
+CREATE SEQUENCE IF NOT EXISTS bridge.outbox_due;
+
+COMMENT ON SEQUENCE bridge.outbox_due IS
+    'the id of the outbox at which what waits is counted again';
 
 
 -- What the epoch belongs to.
@@ -241,6 +243,56 @@ COMMENT ON FUNCTION bridge.random_epoch() IS 'a name that no other epoch has';
 INSERT INTO bridge.state (epoch, identity, timeline)
 SELECT bridge.random_epoch(), bridge.identity(), bridge.timeline()
 ON CONFLICT DO NOTHING;
+
+INSERT INTO bridge.floor (pos, pruned)
+SELECT coalesce(min(pos), 1) - 1, coalesce(min(pos), 1) - 1 FROM bridge.journal
+ON CONFLICT DO NOTHING;
+
+-- A tick that somebody has removed knew what had its position. What is in the
+-- journal had; a new epoch begins with the rest.
+DO $$
+DECLARE
+    last bigint;
+BEGIN
+    IF EXISTS (SELECT FROM bridge.tick) THEN
+        RETURN;
+    END IF;
+    SELECT greatest(f.pos, (SELECT max(pos) FROM bridge.journal)) INTO last
+    FROM bridge.floor AS f;
+    DELETE FROM bridge.outbox AS o
+    USING bridge.journal AS j
+    WHERE o.id = j.id;
+    DELETE FROM bridge.journal;
+    UPDATE bridge.floor SET pos = last, pruned = last WHERE one;
+    UPDATE bridge.state SET epoch = bridge.random_epoch() WHERE one;
+    -- '3:3:' has seen nothing yet: right whatever is in flight now.
+    INSERT INTO bridge.tick VALUES (last, '3:3:');
+END
+$$;
+
+-- Raises: a table that always has a row has none.
+CREATE OR REPLACE FUNCTION bridge.check_whole()
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    empty text := concat_ws(
+        ', ',
+        CASE WHEN NOT EXISTS (SELECT FROM bridge.state) THEN 'bridge.state' END,
+        CASE WHEN NOT EXISTS (SELECT FROM bridge.floor) THEN 'bridge.floor' END,
+        CASE WHEN NOT EXISTS (SELECT FROM bridge.tick) THEN 'bridge.tick' END
+    );
+BEGIN
+    IF empty <> '' THEN
+        RAISE EXCEPTION 'somebody has emptied %', empty
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'pgbridge upgrade  mends it';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION bridge.check_whole() IS 'say which table lacks its row';
 
 -- The first key of our advisory locks; the second is 1 for the door, which a
 -- silent writer holds shared and a sleeping sequencer exclusively, and 2 for
@@ -332,7 +384,7 @@ BEGIN
 
     IF made < cardinality(channels) THEN
         PERFORM bridge.check_channel(name) FROM unnest(channels) AS name;
-        PERFORM bridge.count_dropped(cardinality(channels));
+        PERFORM bridge.note_dropped();
     ELSIF made > 0 THEN
         PERFORM bridge.check_outbox(lastval());
         PERFORM bridge.ring();
@@ -353,7 +405,7 @@ AS $$
 BEGIN
     IF row_id IS NULL THEN
         PERFORM bridge.check_channel(channel);
-        PERFORM bridge.count_dropped(1);
+        PERFORM bridge.note_dropped();
         RETURN;
     END IF;
     IF row_id % 1000 = 0 THEN
@@ -391,21 +443,21 @@ $$;
 
 COMMENT ON FUNCTION bridge.ring() IS 'wake the sequencer at COMMIT if it sleeps';
 
--- Account for events that were not written.
-CREATE OR REPLACE FUNCTION bridge.count_dropped(events integer)
+-- Note that events were not written.
+CREATE OR REPLACE FUNCTION bridge.note_dropped()
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- In this order: whoever sees the count finds the transaction in flight.
+    -- In this order: whoever sees the number finds the transaction in flight.
     PERFORM pg_current_xact_id();
-    PERFORM nextval('bridge.dropped') FROM generate_series(1, events);
+    -- One that was never there: two that drop at once must not look like one.
+    PERFORM setval('bridge.dropped', ('x' || bridge.random_epoch())::bit(40)::bigint + 1);
 END
 $$;
 
-COMMENT ON FUNCTION bridge.count_dropped(integer) IS
-    'account for events that were not written';
+COMMENT ON FUNCTION bridge.note_dropped() IS 'note that events were not written';
 
 -- Raises: events cannot be published to this channel; says why.
 CREATE OR REPLACE FUNCTION bridge.check_channel(name text)
@@ -433,20 +485,64 @@ $$;
 
 COMMENT ON FUNCTION bridge.check_channel(text) IS 'say what is wrong with a name';
 
+-- What has been published and has no position, as far as this transaction sees:
+-- what has committed, and its own.
+--
+-- Returns: how many, at most `most`.
+CREATE OR REPLACE FUNCTION bridge.waiting(most bigint)
+RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    last bridge.tick;
+BEGIN
+    SELECT * INTO last FROM bridge.tick ORDER BY pos DESC LIMIT 1;
+    RETURN (
+        SELECT count(*)
+        FROM (
+            SELECT 1 FROM bridge.outbox AS o
+            WHERE o.xid >= pg_snapshot_xmax(last.snap)
+            UNION ALL
+            SELECT 1 FROM bridge.outbox AS o
+            WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(last.snap)))
+            LIMIT most
+        ) AS w
+    );
+END
+$$;
+
+COMMENT ON FUNCTION bridge.waiting(bigint) IS 'how many events have no position';
+
 -- Stop publishing when nobody sequences, so that the disk stays whole.
--- `row_id` is an id just given; the bound is kept to within a thousand.
+-- `row_id` is an id just given; the bound is kept to within a thousand, and
+-- what others have in flight.
 CREATE OR REPLACE FUNCTION bridge.check_outbox(row_id bigint)
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    bound bigint := bridge.setting('max_outbox_rows')::bigint;
+    due bigint;
+    room bigint;
 BEGIN
-    IF row_id - coalesce(
-        (SELECT j.id FROM bridge.journal j ORDER BY j.pos DESC LIMIT 1),
-        (SELECT o.id FROM bridge.outbox o ORDER BY o.id LIMIT 1)
-    ) > (SELECT value::bigint FROM bridge.setting WHERE name = 'max_outbox_rows')
-    THEN
+    -- Ids say when to count, not what waits: rollbacks and crashes burn them. No
+    -- more can have come to wait than ids were given. (Far below: the ids were
+    -- restarted, or the bound was lowered.)
+    SELECT last_value INTO due FROM bridge.outbox_due;
+    IF row_id < due AND row_id >= due - bound THEN
+        RETURN;
+    END IF;
+    room := bound - bridge.waiting(bound + 1);
+    IF room < 0 THEN
         INSERT INTO bridge.overflow VALUES (clock_timestamp());
+    ELSE
+        -- Half of it, since others may have as much in flight.
+        PERFORM setval('bridge.outbox_due', row_id + room / 2 + 1);
     END IF;
 END
 $$;
@@ -476,11 +572,14 @@ SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET enable_material = off
+-- Whatever others have locked, it is not waited for long.
+SET lock_timeout = '2s'
 AS $$
 DECLARE
     last bridge.tick;
     state bridge.state;
     timeline text := bridge.timeline();
+    accounted bigint;
     drops bigint;
     steps bigint;
 BEGIN
@@ -531,13 +630,20 @@ BEGIN
         RETURN 0;
     END IF;
 
-    -- The fence. All that follows must be read after it was obtained.
+    -- The fence. All that follows must be read after it was obtained; but `drops`
+    -- before: who has dropped by then has a lower number than this transaction.
+    accounted := state.dropped;
     PERFORM FROM bridge.state WHERE one FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
+        PERFORM bridge.check_whole();
         RETURN NULL;
     END IF;
     SELECT * INTO state FROM bridge.state WHERE one;
     SELECT * INTO last FROM bridge.tick ORDER BY pos DESC LIMIT 1;
+    IF last.pos IS NULL THEN
+        PERFORM bridge.check_whole();
+        RETURN NULL;
+    END IF;
     timeline := bridge.timeline();
     -- A position that was told must survive a crash. (A SET clause would be
     -- undone before the commit.)
@@ -601,9 +707,9 @@ BEGIN
     DELETE FROM bridge.overflow;
 
     -- Something was dropped: a new epoch now, and another when all those have
-    -- ended that may drop more, since they began before the drops did.
-    SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO drops FROM bridge.dropped;
-    IF drops <> state.dropped THEN
+    -- ended that may drop more, since they began before the drops did. (If
+    -- somebody accounted for drops meanwhile, the next step looks again.)
+    IF drops <> state.dropped AND state.dropped = accounted THEN
         PERFORM bridge.start_epoch(last.pos + steps);
         UPDATE bridge.state SET dropped = drops, barrier = pg_current_xact_id() WHERE one;
     ELSIF pg_snapshot_xmin(pg_current_snapshot()) > state.barrier THEN
@@ -657,7 +763,7 @@ COMMENT ON FUNCTION bridge.start_over(bigint) IS 'begin a new epoch with empty t
 
 -- Begin a new epoch where this database is another one than it was, has been
 -- promoted, or lacks positions that were told: `seen_pos` of `seen_epoch`. Waits
--- for who steps.
+-- for who steps. (Workers of version 2 call it; later ones bridge.check_seen.)
 --
 -- Returns: the epoch, new or not.
 CREATE OR REPLACE FUNCTION bridge.check_epoch(
@@ -667,11 +773,13 @@ CREATE OR REPLACE FUNCTION bridge.check_epoch(
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '2s'
 AS $$
 DECLARE
     state bridge.state;
     last bigint;
 BEGIN
+    PERFORM bridge.check_whole();
     SELECT * INTO state FROM bridge.state WHERE one;
     SELECT max(pos) INTO last FROM bridge.tick;
     IF state.identity = bridge.identity()
@@ -699,16 +807,23 @@ COMMENT ON FUNCTION bridge.check_epoch(text, bigint) IS
 
 -- Forget what is older or more than the settings allow, at most `batch` rows.
 --
+-- Waits for nobody. What another transaction holds, an open purge() say, is left
+-- for later with all that comes after it, so that what is forgotten has one end.
+-- (Forgetting more would free nothing: vacuum waits for that transaction, too.)
+--
 -- Returns: how many; as many as `batch`: there is more to forget. NULL when
--- somebody else is pruning.
+-- somebody else is pruning, or has locked a table.
 CREATE OR REPLACE FUNCTION bridge.prune(batch integer DEFAULT 2000)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Sequencing stands still meanwhile.
+SET lock_timeout = '50ms'
 AS $$
 DECLARE
     low bridge.floor;
     upto bigint;
+    held bigint;
     rows bigint;
     ticks bigint[];
 BEGIN
@@ -735,17 +850,43 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    DELETE FROM bridge.tick WHERE pos = ANY (ticks);
+    DELETE FROM bridge.tick WHERE pos IN (
+        SELECT pos FROM bridge.tick WHERE pos = ANY (ticks) FOR UPDATE SKIP LOCKED
+    );
     IF rows > 0 THEN
+        WITH entry AS MATERIALIZED (
+            SELECT pos, id FROM bridge.journal
+            WHERE pos > low.pruned AND pos <= upto
+            FOR UPDATE SKIP LOCKED
+        ),
+        payload AS MATERIALIZED (
+            SELECT id FROM bridge.outbox
+            WHERE id IN (SELECT id FROM entry)
+            FOR UPDATE SKIP LOCKED
+        )
+        SELECT min(j.pos) INTO held
+        FROM bridge.journal AS j
+        LEFT JOIN entry ON entry.pos = j.pos
+        LEFT JOIN bridge.outbox AS o ON o.id = j.id
+        LEFT JOIN payload ON payload.id = o.id
+        WHERE j.pos > low.pruned AND j.pos <= upto
+        AND (entry.pos IS NULL OR o.id IS NOT NULL AND payload.id IS NULL);
+
+        upto := coalesce(held - 1, upto);
         WITH gone AS (
             DELETE FROM bridge.journal WHERE pos > low.pruned AND pos <= upto
             RETURNING id
+        ),
+        payload AS (
+            DELETE FROM bridge.outbox WHERE id IN (SELECT id FROM gone)
         )
-        DELETE FROM bridge.outbox WHERE id IN (SELECT id FROM gone);
+        SELECT count(*) INTO rows FROM gone;
         UPDATE bridge.floor SET pos = greatest(pos, upto), pruned = greatest(pruned, upto)
-        WHERE one;
+        WHERE one AND rows > 0;
     END IF;
     RETURN rows;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
 END
 $$;
 
@@ -774,7 +915,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA bridge TO %s', role);
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION bridge.step(), bridge.prune(integer), '
-        'bridge.check_epoch(text, bigint) TO %s',
+        'bridge.check_epoch(text, bigint), '
+        'bridge.check_seen(text[], bigint, bigint, bigint) TO %s',
         role
     );
 END
@@ -792,7 +934,9 @@ REVOKE ALL ON FUNCTION
     bridge.random_epoch(),
     bridge.attend(text, bigint),
     bridge.ring(),
-    bridge.count_dropped(integer),
+    bridge.note_dropped(),
+    bridge.check_whole(),
+    bridge.waiting(bigint),
     bridge.check_outbox(bigint),
     bridge.step(),
     bridge.start_epoch(bigint),

@@ -40,7 +40,7 @@ def test_install_twice_and_uninstall(database: Database) -> None:
     gone = pgbridge(database, "uninstall", "--yes")
     after = pgbridge(database, "status")
 
-    assert first.stdout == second.stdout == "schema bridge, version 2\n"
+    assert first.stdout == second.stdout == "schema bridge, version 3\n"
     assert first.stderr == second.stderr == ""
     assert "position   0\n" in status.stdout
     assert (gone.returncode, gone.stdout) == (0, "schema bridge is gone\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
-from support.postgres import Cluster, Database
+from support.postgres import OLD_BINARIES, Cluster, Database
+from support.waiting import wait_until
 
 from bridge.postgres.address import Address
 from bridge.postgres.schema import install
@@ -405,6 +407,74 @@ def test_pruning_without_work_writes_nothing(database: Database) -> None:
     ]
 
 
+def keep(database: Database, rows: int) -> None:
+    database.execute(
+        "UPDATE bridge.setting SET value = %s WHERE name = 'max_journal_rows'",
+        str(rows),
+    )
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_what_an_open_purge_holds_is_forgotten_later(
+    database: Database, connect: Connect, ends: str
+) -> None:
+    writer, purger = connect(), connect()
+    publish(writer, "0", "1", "2")
+    publish(writer, "3", "4", channel="b")
+    publish(writer, "5", "6")
+    writer.commit()
+    step(database)
+    run(purger, "SELECT bridge.purge('b')")
+    keep(database, 1)
+
+    with closing(database.connect()) as session:
+        run(session, "SET statement_timeout = '1s'")
+        assert run(session, "SELECT bridge.prune()") == [(3,)]
+        assert run(session, "SELECT bridge.prune()") == [(0,)]
+    assert database.execute("SELECT pos, pruned FROM bridge.floor") == [(3, 3)]
+    assert database.execute("SELECT rows FROM bridge.status") == [(4,)]
+    assert [pos for pos, _ in journal(database)] == [4, 5, 6, 7]
+
+    getattr(purger, ends)()
+    assert database.execute("SELECT bridge.prune()") == [(3,)]
+    assert journal(database) == [(7, "6")]
+    assert database.execute("SELECT count(*) FROM bridge.outbox") == [(1,)]
+    assert database.execute("SELECT pos, pruned FROM bridge.floor") == [(6, 6)]
+    assert database.execute("SELECT rows FROM bridge.status") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "LOCK TABLE bridge.journal IN SHARE MODE",
+        "LOCK TABLE bridge.floor IN EXCLUSIVE MODE",
+        "SELECT FROM bridge.floor FOR UPDATE",
+        "SELECT FROM bridge.journal FOR UPDATE",
+        "SELECT FROM bridge.outbox FOR KEY SHARE",
+        "SELECT FROM bridge.tick FOR UPDATE",
+    ],
+)
+def test_forgetting_waits_for_nobody(
+    database: Database, connect: Connect, lock: str
+) -> None:
+    writer, holder = connect(), connect()
+    publish(writer, "x", "y")
+    writer.commit()
+    step(database)
+    keep(database, 1)
+    run(holder, lock)
+
+    with closing(database.connect()) as session:
+        run(session, "SET statement_timeout = '1s'")
+        [(rows,)] = run(session, "SELECT bridge.prune()")
+    holder.rollback()
+
+    forgotten = 1 if "tick" in lock else 0
+    assert (rows or 0) == forgotten
+    assert database.execute("SELECT bridge.prune()") == [(1 - forgotten,)]
+    assert journal(database) == [(2, "y")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -525,7 +595,7 @@ def test_outbox_is_bounded_and_the_loss_is_a_new_epoch(
 
     [(rows,)] = database.execute("SELECT count(*) FROM bridge.outbox")
     assert rows == 2000
-    assert database.execute("SELECT last_value FROM bridge.dropped") == [(1000,)]
+    assert database.execute("SELECT is_called FROM bridge.dropped") == [(True,)]
     assert database.execute("SELECT overflow FROM bridge.status") == [(True,)]
 
     assert step(database) == 2000
@@ -575,6 +645,162 @@ def test_loss_of_a_transaction_still_in_flight_is_told_when_it_has_ended(
     last = state(database, "epoch")
     step(database)
     assert state(database, "epoch") == last
+
+
+def bound(database: Database, rows: int) -> None:
+    database.execute(
+        "UPDATE bridge.setting SET value = %s WHERE name = 'max_outbox_rows'", str(rows)
+    )
+
+
+@pytest.mark.parametrize("query", [MANY, AT_ONCE], ids=["each", "at once"])
+def test_numbers_that_were_burnt_do_not_count_as_waiting(
+    database: Database, connect: Connect, query: str
+) -> None:
+    bound(database, 5000)
+    before = state(database, "epoch")
+    early, writer = connect(), connect()
+    publish(early, "commits much later")
+    for _ in range(3):
+        run(writer, query, 4000)
+        writer.rollback()
+    early.commit()
+    assert step(database) == 1  # the journal ends with a low number
+
+    for _ in range(12):
+        run(writer, query, 1000)
+        writer.commit()
+        assert step(database) == 1000
+    assert (state(database, "epoch"), state(database, "dropped")) == (before, 0)
+
+
+@pytest.mark.parametrize("query", [MANY, AT_ONCE], ids=["each", "at once"])
+def test_what_waits_counts_after_numbers_were_burnt(
+    database: Database, connect: Connect, query: str
+) -> None:
+    bound(database, 5000)
+    writer = connect()
+    run(writer, query, 9000)
+    writer.rollback()
+
+    for _ in range(20):
+        run(writer, query, 1000)
+        writer.commit()
+
+    assert database.execute("SELECT count(*) FROM bridge.outbox") == [(6000,)]
+    assert database.execute("SELECT overflow FROM bridge.status") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER SEQUENCE bridge.outbox_id_seq RESTART",
+        "UPDATE bridge.setting SET value = '2000' WHERE name = 'max_outbox_rows'",
+    ],
+)
+def test_bound_is_kept_when_numbers_begin_again_or_it_is_lowered(
+    database: Database, change: str
+) -> None:
+    database.execute(MANY, 1_000)  # the next count is due at millions
+    step(database)
+    database.execute("TRUNCATE bridge.outbox, bridge.journal")
+    bound(database, 2000)
+    database.execute(change)
+
+    for _ in range(8):
+        database.execute(MANY, 1000)
+
+    assert database.execute("SELECT count(*) FROM bridge.outbox") == [(3000,)]
+
+
+def test_loss_of_a_transaction_younger_than_the_step_is_told_when_it_has_ended(
+    database: Database, connect: Connect
+) -> None:
+    holder, late = connect(), connect()
+    database.execute("SELECT bridge.publish('a', 'waits')")
+    database.execute("INSERT INTO bridge.overflow VALUES (now())")
+    run(holder, "LOCK TABLE bridge.journal IN SHARE MODE")
+    with closing(holder), ThreadPoolExecutor(1) as executor:
+        stepping = executor.submit(step, database)
+        wait_until(
+            lambda: database.execute(
+                "SELECT 1 FROM pg_locks "
+                "WHERE relation = 'bridge.journal'::regclass AND NOT granted"
+            )
+        )
+        publish(late, "dropped")
+        holder.rollback()
+        assert stepping.result() == 1
+    step(database)
+    step(database)
+    between = state(database, "epoch")
+
+    late.commit()
+    step(database)
+
+    assert state(database, "epoch") != between
+    assert state(database, "barrier") is None
+
+
+@pytest.mark.parametrize("binaries", [None, OLD_BINARIES], ids=["embedded", "15"])
+def test_crash_is_no_loss(binaries: Path | None) -> None:
+    cluster = Cluster(binaries)
+    try:
+        cluster.start()
+        database = Database(cluster.url)
+        install(Address(database.url), None)
+        database.execute("CHECKPOINT")
+        database.execute("INSERT INTO bridge.overflow VALUES (now())")
+        database.execute("SELECT bridge.publish('a', 'dropped')")
+        while state(database, "barrier") is not None or not state(database, "dropped"):
+            step(database)
+        before = state(database, "epoch")
+
+        cluster.stop("immediate")
+        cluster.start()
+
+        step(database)
+        assert state(database, "epoch") == before
+    finally:
+        cluster.delete()
+
+
+# An administrator.
+
+
+@pytest.mark.parametrize("table", ["tick", "state", "floor"])
+def test_emptied_table_is_named_and_installing_mends_it(
+    database: Database, connect: Connect, table: str
+) -> None:
+    writer = connect()
+    publish(writer, "1", "2", "3")
+    writer.commit()
+    step(database)
+    keep(database, 2)
+    database.execute("SELECT bridge.prune()")
+    before = state(database, "epoch")
+    publish(writer, "waits")
+    writer.commit()
+    database.execute(f"TRUNCATE bridge.{table}")
+
+    for query in ("SELECT bridge.step()", "SELECT bridge.check_epoch()"):
+        if table == "floor" and "step" in query:
+            continue  # it does not need it
+        with pytest.raises(psycopg2.Error, match=f"emptied bridge.{table}") as raised:
+            database.execute(query)
+        assert "pgbridge upgrade" in str(raised.value)
+
+    install(Address(database.url), None)
+    step(database)
+
+    entries = [(1, "1"), (2, "2"), (3, "3"), (4, "waits")]
+    kept = entries[-1:] if table == "tick" else entries[1:]
+    assert journal(database) == kept
+    assert (state(database, "epoch") == before) is (table == "floor")
+    assert database.execute("SELECT pos, pruned FROM bridge.floor") == [
+        (3, 3) if table == "tick" else (1, 1)
+    ]
+    assert database.execute("SELECT count(*) FROM bridge.outbox") == [(len(kept),)]
 
 
 # The plan.
