@@ -32,13 +32,17 @@ from bridge.hub import Hub
 from bridge.lag import LagWatch
 from bridge.limits import Addresses, Rate
 from bridge.postgres.address import Address
-from bridge.postgres.journal import Journal, JournalOptions
+from bridge.postgres.continuity import Continuity
+from bridge.postgres.journal import Journal
+from bridge.postgres.journal_options import JournalOptions
 from bridge.postgres.listener import ListenerOptions
 from bridge.postgres.pool import Pool
 from bridge.postgres.sequencer import Sequencer
+from bridge.run_folder import RunFolder
 from bridge.service import Service
 from bridge.settings import Settings
 from bridge.subscription import State
+from bridge.witness import Witness
 
 __all__ = [
     "SPARE_CONNECTIONS",
@@ -145,9 +149,17 @@ class Runtime:
             application_name=APPLICATION_NAME,
             max_payload_bytes=settings.max_payload_bytes,
         )
-        self.journal = journal = Journal(hub, journal_options, self._schema_is)
+        folder = RunFolder(settings.run_folder).path
+        continuity = Continuity(Witness(folder, str(self._address)))
+        self.journal = journal = Journal(
+            hub, journal_options, continuity, self._schema_is
+        )
         self.sequencer = Sequencer(
-            journal_options, lambda: journal.moved_at, journal.hint
+            journal_options,
+            continuity,
+            moved_at=lambda: journal.moved_at,
+            on_step=journal.hint,
+            on_held=journal.hold,
         )
         self.pool = Pool(
             hub,

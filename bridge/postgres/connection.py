@@ -23,6 +23,7 @@ from psycopg2.extensions import connection as PgConnection
 
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
+from bridge.postgres.session import Blocked
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 
 __all__ = ["Connection", "Late"]
@@ -47,6 +48,9 @@ SESSION_SETTINGS = {
 
 MAX_READ_ROUNDS = 16
 """Polls in one `read`, so that a flood of notifications is handed on in time."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""The error of a lock_timeout."""
 
 _READABLE, _WRITABLE = 1, 2
 """libev's EV_READ and EV_WRITE."""
@@ -152,6 +156,7 @@ class Connection:
         Raises:
             DatabaseError: PostgreSQL refused or the connection is lost.
             Late: no answer within the timeout.
+            Blocked: the session's lock_timeout is over.
         """
         try:
             cursor = self._pg.cursor()
@@ -313,4 +318,6 @@ def _translated(
     said = exc.diag.message_primary or str(exc)
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     text = " ".join((said + hint).split())
+    if exc.pgcode == LOCK_NOT_AVAILABLE:
+        return Blocked(text)
     return error(text or type(exc).__name__)

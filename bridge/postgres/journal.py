@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 
 import gevent
 from gevent.event import Event
@@ -25,14 +24,17 @@ from bridge.cursor import Cursor
 from bridge.errors import DatabaseError
 from bridge.hub import Hub
 from bridge.message import Gap
-from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
+from bridge.postgres.continuity import Continuity
+from bridge.postgres.journal_options import JournalOptions
 from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
+from bridge.postgres.locks import naming_blockers
 from bridge.postgres.schema import NoSchema, check_presence, check_version
+from bridge.postgres.session import Blocked
 from bridge.subscription import State
 
-__all__ = ["Journal", "JournalOptions"]
+__all__ = ["Journal"]
 
 log = logging.getLogger(__name__)
 
@@ -42,57 +44,39 @@ POLL_INTERVAL = 1.0
 PATTERNS_INTERVAL = 5.0
 """Seconds between two looks at the patterns of durable channels."""
 
+BLOCKED_INTERVAL = 0.2
+"""Seconds until the next try after two in which somebody held a lock."""
+
 SCHEMA_INTERVAL = 30.0
 """Seconds between two looks for a schema that is not there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalOptions:
-    """What the sessions on the journal share.
-
-    Attributes:
-        timeout: seconds for connecting, and for each statement.
-        max_payload_bytes: of a longer one the client is told, and not more.
-    """
-
-    address: Address
-    timeout: float
-    application_name: str
-    max_payload_bytes: int
-
-    def connect(self) -> Connection:
-        """Open a session that may write.
-
-        Raises:
-            DatabaseError: it cannot be had.
-        """
-        return Connection(
-            self.address,
-            timeout=self.timeout,
-            application_name=self.application_name,
-            # A standby's snapshots say nothing about what will commit.
-            options={"target_session_attrs": "read-write"},
-        )
 
 
 class Journal:
     """Keeps the hub's feed up to date.
 
     Args:
+        continuity: notes what is told, and asks whether it is still true.
         on_schema: called when the schema is found, and when it is gone.
     """
 
     def __init__(
-        self, hub: Hub, options: JournalOptions, on_schema: Callable[[bool], None]
+        self,
+        hub: Hub,
+        options: JournalOptions,
+        continuity: Continuity,
+        on_schema: Callable[[bool], None],
     ) -> None:
         self._hub = hub
         self._feed = hub.feed
         self._options = options
+        self._continuity = continuity
         self._on_schema = on_schema
         #: The session; None while there is none.
         self._connection: Connection | None = None
         #: Somebody said that the tail moved.
         self._hinted = False
+        #: Nothing can be given a position.
+        self._held = False
         #: Somebody said that the patterns changed.
         self._patterns_due = 0.0
         #: The reason of the last loss, for the log.
@@ -140,6 +124,12 @@ class Journal:
         if self._connection is not None:
             self._connection.wake()
 
+    def hold(self, held: bool) -> None:
+        """Tell whether nothing can be given a position: clients must know."""
+        self._held = held
+        self._trying.set()
+        self.wake()
+
     def hint(self, payload: str = "") -> None:
         """Something came on ``bridge_journal``; it need not be true."""
         if payload == "forget":
@@ -158,8 +148,15 @@ class Journal:
         while not self._stopped:
             delay = None
             self._trying.clear()
+            if self._held:
+                self._away()
+                self._trying.wait()
+                continue
             try:
-                with closing(self._options.connect()) as connection:
+                with (
+                    closing(self._options.connect()) as connection,
+                    naming_blockers(connection),
+                ):
                     reader = self._open(connection)
                     back_off.there()
                     self._serve(connection, reader)
@@ -167,6 +164,9 @@ class Journal:
             except NoSchema:
                 self._absent()
                 delay = SCHEMA_INTERVAL
+            except Blocked as exc:
+                self._lost(str(exc))
+                delay = BLOCKED_INTERVAL
             except DatabaseError as exc:
                 self._lost(str(exc))
             except Exception:
@@ -184,8 +184,8 @@ class Journal:
         try:
             check_version(connection)
             limit = self._options.max_payload_bytes
+            self._continuity.check(connection)
             reader = JournalReader(connection, limit, self._gap)
-            reader.check_epoch(feed.epoch, feed.position)
             tail = reader.tail(0, 1)
         finally:
             # Whoever may not read the journal may read these: plain channels go
@@ -207,15 +207,15 @@ class Journal:
         return reader
 
     def _serve(self, connection: Connection, reader: JournalReader) -> None:
-        """Read until stopped, or until the connection is lost (it raises)."""
+        """Read until stopped or held, or the connection is lost (it raises)."""
         poll_due = 0.0
-        while not self._stopped:
+        while not self._stopped and not self._held:
             now = time.monotonic()
             if self._hinted or now >= poll_due:
                 # Before it is read: a hint that comes meanwhile counts anew.
                 self._hinted = False
                 poll_due = now + POLL_INTERVAL
-                self._read_tail(reader)
+                self._read_tail(connection, reader)
             if now >= self._patterns_due:
                 self._read_patterns(connection)
             need = self._feed.work()
@@ -228,16 +228,17 @@ class Journal:
                 connection.notifications()
                 connection.select(max(0.0, poll_due - time.monotonic()))
 
-    def _read_tail(self, reader: JournalReader) -> None:
+    def _read_tail(self, connection: Connection, reader: JournalReader) -> None:
         """Hand on what is new."""
         feed = self._feed
         after = feed.position
         tail = reader.tail(after)
         if tail.epoch != feed.epoch:
+            self._continuity.check(connection)
             self._reset(tail, "epoch_changed")
         elif tail.newest < after:
             # Commits were lost, and positions will be given again.
-            reader.check_epoch(feed.epoch, after)
+            self._continuity.check(connection)
             self._hinted = True
         elif tail.floor > after:
             self._reset(tail, "expired")
@@ -245,6 +246,9 @@ class Journal:
             raise DatabaseError(f"the journal has a hole after position {after}")
         else:
             feed.floor = tail.floor
+            if tail.rows:
+                last = tail.rows[-1]
+                self._continuity.note(tail.epoch, last.position, (last.id, last.moment))
             for entries in reader.entries(tail.rows, self._hub.wants):
                 self.moved_at = time.monotonic()
                 feed.advance(entries, entries[-1].position, self._hub.publish_kept)
@@ -302,6 +306,10 @@ class Journal:
             reason,
             extra={"action": "journal_lost"},
         )
+        self._away()
+
+    def _away(self) -> None:
+        """Nothing can arrive: clients are told."""
         if self._feed.state is not State.AWAY:
             self._changed_at = time.time()
         self._hub.journal_lost()

@@ -32,7 +32,8 @@ SET enable_mergejoin = off;
 SET jit = off;
 SET plan_cache_mode = force_generic_plan;
 PREPARE pgbridge_tail (bigint, integer) AS
-SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.channel, j.bytes
+SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.channel, j.bytes,
+    (extract(epoch FROM j.at) * 1000000)::bigint
 FROM bridge.state AS s
 CROSS JOIN bridge.floor AS f
 CROSS JOIN (SELECT pos FROM bridge.tick ORDER BY pos DESC LIMIT 1) AS t
@@ -40,7 +41,8 @@ LEFT JOIN LATERAL (
     SELECT * FROM bridge.journal WHERE pos > $1 ORDER BY pos LIMIT $2
 ) AS j ON true;
 PREPARE pgbridge_page (text, bigint, bigint, integer) AS
-SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.channel, j.bytes
+SELECT s.epoch, f.pos, t.pos, j.pos, j.id, j.channel, j.bytes,
+    (extract(epoch FROM j.at) * 1000000)::bigint
 FROM bridge.state AS s
 CROSS JOIN bridge.floor AS f
 CROSS JOIN (SELECT pos FROM bridge.tick ORDER BY pos DESC LIMIT 1) AS t
@@ -63,12 +65,14 @@ class Row:
     Attributes:
         id: of the outbox's row, which has it.
         bytes: its length.
+        moment: when it got its position, as ``bridge.moment`` writes it.
     """
 
     position: int
     id: int
     channel: str
     bytes: int
+    moment: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,6 @@ class JournalReader:
         self._max_payload_bytes = max_payload_bytes
         self._gap = gap
         session.execute(_SESSION)
-
-    def check_epoch(self, epoch: str, position: int) -> None:
-        """Have a new epoch begun if `position` was lost; "": none is known."""
-        seen = (epoch, position) if epoch else (None, None)
-        self._session.execute("SELECT bridge.check_epoch(%s, %s)", seen)
 
     def tail(self, after: int, most: int = TAIL_ENTRIES) -> Tail:
         """Return at most so many rows after a position, in order."""

@@ -14,7 +14,7 @@ from typing import Any
 from bridge.channels import check_pattern
 from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
-from bridge.postgres.session import Session, connect, execute
+from bridge.postgres.session import Blocked, Session, connect, execute
 
 __all__ = [
     "VERSION",
@@ -43,8 +43,8 @@ class EmptyTable(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__(
-            "schema bridge: a table that must have a row has none, state, tick or "
-            "floor: run  pgbridge install"
+            "somebody has emptied bridge.state, bridge.floor or bridge.tick: "
+            "run  pgbridge upgrade"
         )
 
 
@@ -85,9 +85,12 @@ def check_version(session: Session) -> None:
 
     Raises:
         DatabaseError: it is too old or too new, or the role may not read it.
+        Blocked: somebody else holds a lock on it.
     """
     try:
         rows = session.execute("SELECT version FROM bridge.state")
+    except Blocked:
+        raise
     except DatabaseError as exc:
         raise DatabaseError(
             f"{exc}: run  pgbridge install --worker-role ROLE  as its owner"

@@ -1,4 +1,4 @@
-"""Give committed events their positions: election, door, step, retention.
+"""Give committed events their positions: election, door, sleep.
 
 One worker at a time, the sequencer, calls ``bridge.step()``. It is elected by
 an advisory lock of its session, so it is replaced when the session ends. While
@@ -8,12 +8,13 @@ nothing that is in flight is forgotten, and whoever publishes later finds the
 door shut and rings ``bridge_wake``. Nothing is written while nothing happens.
 
 Any worker may step, and does when the journal has not moved for a while: the
-sequencer may be frozen. If that finds work twice, the sequencer's session is
-ended.
+sequencer may be frozen. If that finds work twice, and the sequencer's session
+has run no statement meanwhile, it is ended.
 
-Invariants: LISTEN is in force before the first step; after the door was shut
-one more step must find nothing before it sleeps, and "somebody else is
-stepping" is not nothing; woken, it unlocks before it steps.
+Invariants: nothing is stepped on a session before `Continuity` has checked it,
+and again when it is elected; LISTEN is in force before the first step; after
+the door was shut one more step must find nothing before it sleeps, and
+"somebody else is stepping" is not nothing; woken, it unlocks before it steps.
 """
 
 from __future__ import annotations
@@ -31,7 +32,17 @@ from bridge.counters import COUNTERS
 from bridge.errors import DatabaseError
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
-from bridge.postgres.journal import JournalOptions
+from bridge.postgres.continuity import Continuity
+from bridge.postgres.journal_options import JournalOptions
+from bridge.postgres.locks import (
+    DOOR,
+    LEADER,
+    end_leader,
+    naming_blockers,
+    try_lock,
+    unlock,
+)
+from bridge.postgres.steps import Steps
 
 __all__ = ["Sequencer", "interval_after"]
 
@@ -66,15 +77,8 @@ ELECTION_INTERVAL = 0.6
 STALLED_AFTER = (1.0, 1.3)
 """Seconds without a move of the journal after which another worker steps."""
 
-PRUNE_INTERVAL = 10.0
-PRUNE_BATCH = 2000
-"""Entries forgotten at a time; takes as long as some ten steps."""
-
-STEP_TIMEOUT = 3600.0
-"""Seconds; what waited while nobody sequenced is one step."""
-
-DOOR, LEADER = 1, 2
-"""The second key of the advisory locks; the first is ``bridge.lock_class()``."""
+HELD_DELAY = 0.1
+"""The same while nobody can step, since others hold locks."""
 
 
 def interval_after(steps: int) -> float:
@@ -86,19 +90,27 @@ class Sequencer:
     """A candidate, and sometimes the sequencer.
 
     Args:
+        continuity: asked before the first step on each session.
         moved_at: tells when the journal's tail last moved, monotonic seconds.
         on_step: called when a step gave positions.
+        on_held: called when others' locks prevent stepping, and when they do
+            not any more.
     """
 
     def __init__(
         self,
         options: JournalOptions,
+        continuity: Continuity,
+        *,
         moved_at: Callable[[], float],
         on_step: Callable[[], None],
+        on_held: Callable[[bool], None],
     ) -> None:
         self._options = options
+        self._continuity = continuity
         self._moved_at = moved_at
         self._on_step = on_step
+        self._on_held = on_held
         #: The schema is there.
         self._present = Event()
         self._stopping = Event()
@@ -159,35 +171,42 @@ class Sequencer:
 
     def _serve(self, connection: Connection) -> None:
         """Stand by until elected, then lead; ends when stopped or lost."""
-        self._problem = ""
-        if not self._stand_by(connection):
-            return
-        connection.execute("LISTEN bridge_wake")
-        [(prepared,)] = connection.execute("SHOW max_prepared_transactions")
-        log.info(
-            "sequencer elected, backend %d",
-            connection.pid,
-            extra={"action": "sequencer_elected"},
-        )
-        self.leading = True
-        rest = SAFETY_INTERVAL if prepared == "0" else UNHEARD_INTERVAL
-        self._lead(connection, rest)
+        steps = Steps(connection, self._on_step, self._on_held)
+        try:
+            self._check(connection)
+            if not self._stand_by(connection, steps):
+                return
+            connection.execute("LISTEN bridge_wake")
+            [(prepared,)] = connection.execute("SHOW max_prepared_transactions")
+            self._check(connection)
+            log.info(
+                "sequencer elected, backend %d",
+                connection.pid,
+                extra={"action": "sequencer_elected"},
+            )
+            self.leading = True
+            rest = SAFETY_INTERVAL if prepared == "0" else UNHEARD_INTERVAL
+            self._lead(connection, steps, rest)
+        finally:
+            steps.release()
 
-    def _stand_by(self, connection: Connection) -> bool:
+    def _check(self, connection: Connection) -> None:
+        with naming_blockers(connection):
+            self._continuity.check(connection)
+
+    def _stand_by(self, connection: Connection, steps: Steps) -> bool:
         """Wait to be elected; returns False when stopped."""
         found = 0
         patience = random.uniform(*STALLED_AFTER)
         since = time.monotonic()
         while self._goes_on:
-            if self._try_lock(connection, LEADER):
+            if try_lock(connection, LEADER):
                 return True
             since = max(since, self._moved_at())
-            if time.monotonic() - since > patience:
-                steps = self._step(connection)
-                found = found + 1 if steps else 0
+            if steps.held or time.monotonic() - since > patience:
+                found = found + 1 if self._step(steps) else 0
                 if found >= 2:
                     self._end_leader(connection)
-                    found = 0
                 since = time.monotonic()
                 patience = random.uniform(*STALLED_AFTER)
             connection.select(ELECTION_INTERVAL)
@@ -198,28 +217,26 @@ class Sequencer:
     def _goes_on(self) -> bool:
         return not self._stopping.is_set() and self._present.is_set()
 
-    def _lead(self, connection: Connection, rest: float) -> None:
+    def _lead(self, connection: Connection, steps: Steps, rest: float) -> None:
         idle, interval = 0, STEP_INTERVAL
-        prune_due = time.monotonic() + PRUNE_INTERVAL
         while self._goes_on:
-            steps = self._step(connection)
-            if time.monotonic() >= prune_due:
-                prune_due = self._prune(connection)
-            if steps is None:
-                gevent.sleep(CONTENDED_DELAY)
+            given = self._step(steps)
+            steps.prune()
+            if given is None:
+                gevent.sleep(HELD_DELAY if steps.held else CONTENDED_DELAY)
                 continue
-            if steps:
-                idle, interval = 0, interval_after(steps)
+            if given:
+                idle, interval = 0, interval_after(given)
             else:
                 idle += 1
             if idle >= IDLE_STEPS:
-                if self._sleep(connection, rest):
+                if self._sleep(connection, steps, rest):
                     idle, interval = 0, STEP_INTERVAL
                     continue
                 interval = min(MAX_STEP_INTERVAL, interval * 1.5)
             gevent.sleep(interval)
 
-    def _sleep(self, connection: Connection, rest: float) -> bool:
+    def _sleep(self, connection: Connection, steps: Steps, rest: float) -> bool:
         """Shut the door and wait for a ring.
 
         Returns:
@@ -228,12 +245,11 @@ class Sequencer:
         # Whoever has rung by now has committed; the next step sees it.
         connection.read()
         connection.notifications()
-        if not self._try_lock(connection, DOOR):
+        if not try_lock(connection, DOOR):
             return False
-        if self._step(connection) != 0:
-            self._unlock(connection)
+        if self._step(steps) != 0:
+            unlock(connection, DOOR)
             return True
-        prune_due = time.monotonic() + PRUNE_INTERVAL
         while self._goes_on:
             connection.read()
             if connection.notifications():
@@ -242,60 +258,30 @@ class Sequencer:
             connection.read()
             if connection.notifications():
                 break
-            steps = self._step(connection)
-            if steps:
+            given = self._step(steps)
+            if given:
                 self.found_late += rest == SAFETY_INTERVAL
-            if steps != 0:
+            if given != 0:
                 break
-            if time.monotonic() >= prune_due:
-                prune_due = self._prune(connection)
-        self._unlock(connection)
+            steps.prune()
+        unlock(connection, DOOR)
         return True
 
-    def _step(self, connection: Connection) -> int | None:
-        """Step; returns how many got a position, None: somebody else steps."""
-        query = "SELECT bridge.step()"
-        [(steps,)] = connection.execute(query, timeout=STEP_TIMEOUT)
-        if steps:
-            self._on_step()
-        return steps  # type: ignore[no-any-return]
-
-    def _prune(self, connection: Connection) -> float:
-        """Forget a batch; returns when the next is due, monotonic seconds."""
-        query = "SELECT bridge.prune(%s)"
-        [(rows,)] = connection.execute(query, (PRUNE_BATCH,), timeout=STEP_TIMEOUT)
-        delay = 0.0 if rows == PRUNE_BATCH else PRUNE_INTERVAL
-        return time.monotonic() + delay
-
-    @staticmethod
-    def _try_lock(connection: Connection, key: int) -> bool:
-        [(locked,)] = connection.execute(
-            "SELECT pg_catalog.pg_try_advisory_lock(bridge.lock_class(), %s)", (key,)
-        )
-        return bool(locked)
-
-    @staticmethod
-    def _unlock(connection: Connection) -> None:
-        connection.execute(
-            "SELECT pg_catalog.pg_advisory_unlock(bridge.lock_class(), %s)", (DOOR,)
-        )
+    def _step(self, steps: Steps) -> int | None:
+        given = steps.step()
+        # This session is a good one; the next loss is worth a line.
+        self._problem = ""
+        return given
 
     def _end_leader(self, connection: Connection) -> None:
-        """The sequencer lets work lie: it is frozen. Its session must end."""
-        pids = connection.execute(
-            "SELECT pid, pg_catalog.pg_terminate_backend(pid) "
-            "FROM pg_catalog.pg_locks "
-            "WHERE locktype = 'advisory' AND granted "
-            "AND database = (SELECT oid FROM pg_catalog.pg_database "
-            "WHERE datname = pg_catalog.current_database()) "
-            "AND classid = bridge.lock_class()::oid AND objid = %s AND objsubid = 2",
-            (LEADER,),
-        )
-        log.warning(
-            "sequencer does nothing, its session is ended: backend %s",
-            ", ".join(str(pid) for pid, _ in pids) or "-",
-            extra={"action": "sequencer_ended"},
-        )
+        """The sequencer lets work lie. If it is frozen its session must end."""
+        pids = end_leader(connection)
+        if pids:
+            log.warning(
+                "sequencer does nothing, its session is ended: backend %s",
+                ", ".join(map(str, pids)),
+                extra={"action": "sequencer_ended"},
+            )
 
     def _lost(self, reason: str) -> None:
         COUNTERS.reconnects["sequencer"] += 1

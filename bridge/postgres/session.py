@@ -14,7 +14,7 @@ from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 
-__all__ = ["Blocking", "Session", "connect", "execute", "publish"]
+__all__ = ["Blocked", "Blocking", "Session", "connect", "execute", "publish"]
 
 CONNECT_TIMEOUT = "10"
 """Seconds, unless the URL says otherwise."""
@@ -23,6 +23,10 @@ MAX_NOTIFY_BYTES = 7999
 """Of a payload (PostgreSQL, NOTIFY)."""
 
 _NO_PUBLISH = "SELECT to_regproc('bridge.publish') IS NULL"
+
+
+class Blocked(DatabaseError):
+    """Somebody else held a lock for longer than is waited for."""
 
 
 def connect(address: Address) -> PgConnection:

@@ -167,6 +167,25 @@ def _froze_awake(worker: int, database: Database) -> bool:
     return False
 
 
+def test_sequencer_that_nobody_rings_for_is_not_ended(
+    gunicorn: Callable[..., Gunicorn], durable_database: Database
+) -> None:
+    """Others find work again and again, between its looks once a second."""
+    server = gunicorn(durable_database.url, workers=4).start()
+    wait_until(lambda: "sequencer elected" in server.log)
+    with closing(durable_database.connect()) as writer, writer.cursor() as cursor:
+        cursor.execute("SET bridge.wake = off")
+        for number in range(15):
+            began = time.monotonic()
+            cursor.execute("SELECT bridge.publish('kept_a', 'x')")
+            wait_until(lambda: durable_database.positions() == number + 1)  # noqa: B023
+            # When the journal has not moved for so long, others step.
+            wait_until(lambda: time.monotonic() - began > 1.7)  # noqa: B023
+
+    assert server.log.count("sequencer elected") == 1
+    assert "sequencer does nothing" not in server.log
+
+
 def test_no_event_waits_for_the_look_once_a_second(
     gunicorn: Callable[..., Gunicorn], durable_database: Database
 ) -> None:

@@ -26,7 +26,7 @@ class Outbox:
 
 def rows(*found: tuple[str, int]) -> list[Row]:
     """Rows 1, 2, 3 … from channels and lengths; ids are ten times that."""
-    return [Row(n, 10 * n, *one) for n, one in enumerate(found, start=1)]
+    return [Row(n, 10 * n, *one, moment=0) for n, one in enumerate(found, start=1)]
 
 
 def reader(outbox: Outbox, max_payload_bytes: int = 1 << 30) -> JournalReader:

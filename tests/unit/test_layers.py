@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
             "bridge.recent",
             "bridge.counters",
             "bridge.run_folder",
+            "bridge.witness",
         ),
     ),
     (("bridge.wire",),),
