@@ -3,7 +3,8 @@
 Each worker has two files in one folder that belongs to its user alone: its
 numbers, written once a second, and a Unix socket on which it says who its
 clients are. Names are ``MASTER-WORKER.json`` and ``.sock``, with process
-numbers, so that several deployments can share the folder.
+numbers, so that several deployments can share the folder. What was seen of
+their journals is there as well (`bridge.witness`).
 """
 
 from __future__ import annotations

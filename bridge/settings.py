@@ -264,8 +264,8 @@ class Settings:
         str,
         None,
         shown="pgbridge-UID in /tmp",
-        says="Where workers leave their numbers, and answer `pgbridge clients`; "
-        "closed to other users.",
+        says="Where workers leave their numbers, and what they have seen of the "
+        "journal, and answer `pgbridge clients`; closed to other users.",
     )
     drain_window: float = _setting(
         parse.seconds(0, 3600),

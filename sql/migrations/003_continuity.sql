@@ -108,10 +108,33 @@ $$;
 COMMENT ON FUNCTION bridge.check_seen(text[], bigint, bigint, bigint) IS
     'begin a new epoch where the database was set back';
 
+-- Begin a new epoch, whatever is there: for whoever has restored a data folder
+-- that no running worker has seen. Every page is told a gap; nothing is deleted.
+--
+-- Returns: the epoch.
+-- Raises: lock_not_available after two seconds.
+CREATE OR REPLACE FUNCTION bridge.begin_epoch()
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '2s'
+AS $$
+BEGIN
+    PERFORM bridge.check_whole();
+    PERFORM FROM bridge.state WHERE one FOR UPDATE;
+    PERFORM bridge.start_epoch((SELECT max(t.pos) FROM bridge.tick AS t));
+    PERFORM pg_catalog.pg_notify('bridge_journal', '');
+    RETURN (SELECT s.epoch FROM bridge.state AS s WHERE s.one);
+END
+$$;
+
+COMMENT ON FUNCTION bridge.begin_epoch() IS 'begin a new epoch: after a restore';
+
 REVOKE ALL ON FUNCTION
     bridge.check_seen(text[], bigint, bigint, bigint),
     bridge.is_continued(text[], bigint, bigint, bigint),
-    bridge.moment(timestamptz)
+    bridge.moment(timestamptz),
+    bridge.begin_epoch()
 FROM PUBLIC;
 
 -- Who may step has to ask first: roles of workers that are there already.

@@ -134,6 +134,16 @@ def test_another_database_and_another_timeline_begin_an_epoch(
     ) == [(True, column == "timeline")]
 
 
+def test_new_epoch_can_be_asked_for(database: Database) -> None:
+    epoch, entry = entries(database, 3)
+
+    [(other,)] = database.execute("SELECT bridge.begin_epoch()")
+
+    assert other != epoch
+    assert check(database, [epoch], *entry) == (other, entry)
+    assert database.execute("SELECT pos FROM bridge.floor") == [(3,)]
+
+
 def test_role_of_the_workers_may_ask_after_an_upgrade_that_does_not_name_it(
     database: Database,
 ) -> None:

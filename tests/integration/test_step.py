@@ -720,7 +720,7 @@ def test_loss_of_a_transaction_younger_than_the_step_is_told_when_it_has_ended(
     database.execute("SELECT bridge.publish('a', 'waits')")
     database.execute("INSERT INTO bridge.overflow VALUES (now())")
     run(holder, "LOCK TABLE bridge.journal IN SHARE MODE")
-    with closing(holder), ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(1) as executor, closing(holder):
         stepping = executor.submit(step, database)
         wait_until(
             lambda: database.execute(
