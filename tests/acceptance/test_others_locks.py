@@ -92,6 +92,8 @@ def test_open_purge_delays_nothing(
     [
         ("LOCK TABLE bridge.outbox", "bridge.outbox"),
         ("LOCK TABLE bridge.tick", "bridge.tick"),
+        ("LOCK TABLE bridge.floor", "bridge.floor"),
+        ("LOCK TABLE bridge.state IN EXCLUSIVE MODE", "bridge.state"),
         ("CREATE INDEX ON bridge.journal (at)", "bridge.journal"),
         ("ALTER TABLE bridge.journal ADD extra int", "bridge.journal"),
         ("SELECT FROM bridge.state FOR UPDATE", "bridge.state"),
