@@ -187,6 +187,8 @@ class Journal:
             self._continuity.check(connection)
             reader = JournalReader(connection, limit, self._gap)
             tail = reader.tail(0, 1)
+            # Clients are told this end of it, which nobody may have noted.
+            self._continuity.check(connection)
         finally:
             # Whoever may not read the journal may read these: plain channels go
             # on. And after the tail: they get what comes after `subscribed`.
@@ -234,14 +236,13 @@ class Journal:
         after = feed.position
         tail = reader.tail(after)
         if tail.epoch != feed.epoch:
-            self._continuity.check(connection)
-            self._reset(tail, "epoch_changed")
+            self._reset(connection, tail, "epoch_changed")
         elif tail.newest < after:
             # Commits were lost, and positions will be given again.
             self._continuity.check(connection)
             self._hinted = True
         elif tail.floor > after:
-            self._reset(tail, "expired")
+            self._reset(connection, tail, "expired")
         elif tail.rows and tail.rows[0].position != after + 1:
             raise DatabaseError(f"the journal has a hole after position {after}")
         else:
@@ -259,7 +260,8 @@ class Journal:
             if len(tail.rows) == TAIL_ENTRIES:
                 self._hinted = True
 
-    def _reset(self, tail: Tail, reason: str) -> None:
+    def _reset(self, connection: Connection, tail: Tail, reason: str) -> None:
+        self._continuity.check(connection)
         log.warning(
             "the journal begins anew at position %d: %s",
             tail.newest,
