@@ -1,4 +1,7 @@
-"""Twelve writers, three workers, twenty kills (`make chaos` goes on for longer)."""
+"""Twelve writers, three workers, twenty kills; and pages that do all they may.
+
+`make chaos` goes on for longer, on every scene.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from chaos.run import run
+from chaos.scenes import SCENES
 from support.postgres import OLD_BINARIES
 
 
@@ -21,3 +25,12 @@ def test_whatever_is_killed_nothing_is_lost(binaries: Path | None) -> None:
     print(f"seed {seed}: {outcome}")
     assert outcome.faults == []
     assert outcome.events > 100
+
+
+def test_slow_pages_lose_nothing_in_silence() -> None:
+    seed = secrets.randbelow(1_000_000)
+
+    outcome = run(seed=seed, kills=6, pause=1.2, scene=SCENES["tight"])
+
+    print(f"seed {seed}: {outcome}")
+    assert outcome.faults == []

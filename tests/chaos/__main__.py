@@ -6,8 +6,10 @@ import argparse
 import secrets
 import sys
 import time
+from itertools import cycle
 
 from chaos.run import run
+from chaos.scenes import SCENES
 
 KILLS_PER_ROUND = 20
 PAUSE = 1.5
@@ -15,19 +17,33 @@ PAUSE = 1.5
 
 def main() -> int:
     """Run rounds until the time is over; 1 when something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m chaos")
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, help="one round with this seed")
-    options = parser.parse_args()
+    options = _options()
     until = time.monotonic() + options.seconds
-    while True:
+    for name in cycle(options.scene or SCENES):
         seed = options.seed or secrets.randbelow(1_000_000)
-        outcome = run(seed=seed, kills=KILLS_PER_ROUND, pause=PAUSE)
-        print(f"seed {seed}: {outcome}", flush=True)
+        outcome = run(
+            seed=seed,
+            kills=options.kills,
+            pause=PAUSE,
+            scene=SCENES[name],
+            kind=options.kind,
+        )
+        print(f"{name}, seed {seed}: {outcome}", flush=True)
         if outcome.faults:
             return 1
         if options.seed or time.monotonic() > until:
-            return 0
+            break
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, help="one round with this seed")
+    parser.add_argument("--scene", nargs="+", choices=SCENES, metavar="NAME")
+    parser.add_argument("--kills", type=int, default=KILLS_PER_ROUND, help="a round")
+    parser.add_argument("--kind", action="store_true", help="kill nothing")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

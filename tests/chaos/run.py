@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
-import psycopg2
+from support import tls
+from support.attack.attack import Attack, tls_arguments
+from support.attack.finding import Finding, summary
+from support.attack.journal_life import keep_little
 from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
+from support.repeatedly import Repeatedly
 from support.waiting import wait_until
 
-from chaos.readers import Reader
-from chaos.writers import CHANNELS, Writers
+from chaos.company import Company
+from chaos.kills import KILLS
+from chaos.scenes import SCENES, Scene
 
 REST = 60.0
 """Seconds in which everybody must have everything, when all is calm again."""
@@ -31,29 +34,42 @@ class Outcome:
 
     Attributes:
         faults: what is wrong, in words; none: all is well.
+        found: what is wrong with what the pages of the attack heard.
+        pages: what they did, in words.
     """
 
     events: int = 0
     connections: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
+    pages: str = ""
 
     def __str__(self) -> str:
         kills = ", ".join(f"{count} × {name}" for name, count in self.kills.items())
         found = "; ".join(self.faults) or "none lost, none twice, none out of order"
         return (
-            f"{self.events} events, {self.connections} connections, killed: "
-            f"{kills}: {found}"
+            f"{self.events} events, {self.connections} connections; {self.pages}; "
+            f"killed: {kills or 'nothing'}: {found}"
         )
 
 
 def run(
-    *, seed: int, kills: int, pause: float, binaries: Path | None = None
+    *,
+    seed: int,
+    kills: int,
+    pause: float,
+    scene: Scene = SCENES["usual"],
+    kind: bool = False,
+    pages: int = 12,
+    binaries: Path | None = None,
 ) -> Outcome:
     """Let it happen.
 
     Args:
         pause: seconds between two kills, on average.
+        kind: kill nothing, and only let that time pass.
+        pages: how many of the attack take part.
         binaries: of PostgreSQL; None: the embedded one.
     """
     chance = random.Random(seed)
@@ -64,122 +80,59 @@ def run(
         cluster.start()
         database = Database(cluster.url)
         make_durable(database)
-        server = Gunicorn(database.url, workers=3, health_timeout=3)
+        if scene.keeps is not None:
+            keep_little(database, scene.keeps)
+        attack = Attack(database, str(seed), scene.rules)
+        attack.prepare()
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        server = Gunicorn(
+            database.url,
+            workers=3,
+            health_timeout=3,
+            arguments=scene.arguments + (tls_arguments(folder) if scene.tls else ()),
+            **scene.settings,
+        )
+        stack.callback(shutil.rmtree, server.folder, ignore_errors=True)
         stack.callback(server.end)
-        server.start()
-        readers = [
-            Reader(server, f"kept_{number % CHANNELS}", f"{seed}/{number}")
-            for number in range(2 * CHANNELS)
-        ]
-        for reader in readers:
-            stack.callback(reader.stop)
-        for reader in readers:
-            assert reader.subscribed.wait(20)
-        writers = Writers(database, 12, seed)
-        try:
-            for _ in range(kills):
-                time.sleep(chance.uniform(0.5, 1.5) * pause)
+        _start(server)
+        company = Company(server, database, seed) if scene.readers else None
+        if company is not None:
+            stack.callback(company.stop)
+        stack.callback(attack.stop)
+        attack.start(server, pages, tls.context() if scene.tls else None)
+        disturbance = _disturb(scene, database)
+        if disturbance is not None:
+            stack.callback(disturbance.stop)
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.5, 1.5) * pause)
+            if not kind:
                 [name] = chance.choices(
                     list(KILLS), [weight for weight, _ in KILLS.values()]
                 )
                 KILLS[name][1](cluster, database, server, chance)
                 outcome.kills[name] += 1
-        finally:
-            writers.stop()
-        truth = writers.truth()
-        outcome.events = sum(map(len, truth.values()))
-        with suppress(AssertionError):
-            wait_until(lambda: _complete(readers, truth), REST)
-        for reader in readers:
-            reader.stop()
-        outcome.connections = sum(reader.connections for reader in readers)
-        outcome.faults = _faults(readers, truth, database)
+        if disturbance is not None:
+            disturbance.stop()
+        attack.calm(REST)
+        if company is not None:
+            outcome.faults += company.faults()
+            outcome.events, outcome.connections = company.events, company.connections
+        outcome.found = attack.findings()
+        outcome.pages = str(attack)
+        outcome.faults += summary(outcome.found)
         if "Traceback" in server.log:
             outcome.faults.append(f"a traceback in the log:\n{server.log}")
     return outcome
 
 
-Kill = Callable[[Cluster, Database, Gunicorn, random.Random], None]
+def _start(server: Gunicorn) -> None:
+    """Start it; with TLS, /readyz is not to be read in the usual way."""
+    server.launch()
+    wait_until(lambda: server.log.count("listener connected") == 3)
 
 
-def _kill_sequencer(
-    cluster: Cluster, database: Database, server: Gunicorn, chance: random.Random
-) -> None:
-    with suppress(psycopg2.Error):
-        database.execute("SELECT pg_terminate_backend(sequencer) FROM bridge.status")
-
-
-def _kill_worker(
-    cluster: Cluster, database: Database, server: Gunicorn, chance: random.Random
-) -> None:
-    if server.workers:
-        os.kill(chance.choice(server.workers), signal.SIGKILL)
-
-
-def _freeze_worker(
-    cluster: Cluster, database: Database, server: Gunicorn, chance: random.Random
-) -> None:
-    if server.workers:
-        pid = chance.choice(server.workers)
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(2)
-        os.kill(pid, signal.SIGCONT)
-
-
-def _stop_database(
-    cluster: Cluster, database: Database, server: Gunicorn, chance: random.Random
-) -> None:
-    cluster.stop("immediate")
-    time.sleep(chance.uniform(0, 1))
-    cluster.start()
-
-
-KILLS: dict[str, tuple[int, Kill]] = {
-    "sequencer": (6, _kill_sequencer),
-    "worker": (6, _kill_worker),
-    "worker frozen": (2, _freeze_worker),
-    "database": (3, _stop_database),
-}
-"""What is killed: its weight, and how."""
-
-
-def _complete(readers: list[Reader], truth: dict[str, Any]) -> bool:
-    return all(len(reader.events) >= len(truth[reader.channel]) for reader in readers)
-
-
-def _faults(
-    readers: list[Reader], truth: dict[str, set[tuple[int, int]]], database: Database
-) -> list[str]:
-    found = []
-    positions = {
-        (event["item"], event["version"]): position
-        for reader in readers
-        for position, event in reader.events
-    }
-    for reader in readers:
-        name = f"a reader of {reader.channel}"
-        events = [(event["item"], event["version"]) for _, event in reader.events]
-        lost = truth[reader.channel] - set(events)
-        if lost:
-            found.append(f"{name} lost {len(lost)}: {sorted(lost)[:5]}")
-        if set(events) - truth[reader.channel]:
-            found.append(f"{name} got what was not committed")
-        if len(set(events)) < len(events):
-            found.append(f"{name} got {len(events) - len(set(events))} twice")
-        order = [position for position, _ in reader.events]
-        if order != sorted(order):
-            found.append(f"{name} got positions out of order")
-        last: Counter[int] = Counter()
-        for item, version in events:
-            if version <= last[item]:
-                found.append(f"{name} got version {version} of {item} too late")
-            last[item] = version
-        for position, event in reader.events:
-            cause = event["seen"] and positions.get(tuple(event["seen"]))
-            if cause and cause >= position:
-                found.append(f"{name} got {event} before its cause")
-        found += [f"{name} was told {message}" for message in reader.told]
-    rows = database.execute("SELECT min(pos), max(pos), count(*) FROM bridge.journal")
-    if rows[0][:2] != (1, rows[0][2]):
-        found.append(f"the journal has holes: {rows}")
-    return found
+def _disturb(scene: Scene, database: Database) -> Repeatedly | None:
+    disturb = scene.disturb
+    if disturb is None:
+        return None
+    return Repeatedly(lambda: disturb(database), scene.every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 from bridge.access.policy import Identity, Request
@@ -58,4 +59,15 @@ class Spins:
         until = time.monotonic() + 1.6
         while time.monotonic() < until:
             pass
+        return True
+
+
+class Dawdles:
+    """Lets everybody in, after up to a fifth of a second."""
+
+    def identify(self, request: Request) -> Identity | None:
+        return None
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        time.sleep(random.uniform(0, 0.2))
         return True

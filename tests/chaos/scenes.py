@@ -1,0 +1,89 @@
+"""How bridge and journal are set up in a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.attack.finding import STRICT, Rules
+from support.attack.journal_life import begin_epoch, install_anew, prune
+from support.postgres import Database
+
+__all__ = ["SCENES", "Scene"]
+
+TESTS = str(Path(__file__).parent.parent)
+
+BUFFERS = {"backlog_bytes": 64 * 1024, "send_buffer_bytes": 8 * 1024}
+"""As small as they may be, so that they are full at once."""
+
+LIVELY = {"heartbeat_interval": 1}
+"""Each heartbeat says a position: let there be many."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One setting of the stage.
+
+    Attributes:
+        settings: of the bridge.
+        tls: Gunicorn ends TLS.
+        readers: whether the readers that must be told nothing take part, and
+            the writers that they are held against.
+        keeps: entries that retention leaves; None: all.
+        disturb: done to the database every `every` seconds; None: nothing is.
+        rules: what pages may be told because of that.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    tls: bool = False
+    readers: bool = False
+    keeps: int | None = None
+    disturb: Callable[[Database], None] | None = None
+    every: float = 1.0
+    rules: Rules = STRICT
+
+
+SCENES = {
+    scene.name: scene
+    for scene in (
+        Scene("usual", LIVELY, readers=True),
+        Scene("tight", {**BUFFERS, **LIVELY}),
+        Scene("tls", {**BUFFERS, **LIVELY}, tls=True),
+        Scene(
+            "dawdling",
+            {
+                **LIVELY,
+                "send_buffer_bytes": 8 * 1024,
+                "public_channels": "",
+                "access": "support.policies.Dawdles",
+            },
+            arguments=("--pythonpath", TESTS),
+        ),
+        Scene(
+            "retention",
+            {**BUFFERS, **LIVELY, "recent_bytes": 256 * 1024},
+            keeps=500,
+            disturb=prune,
+            rules=Rules(frozenset({"expired"})),
+        ),
+        Scene(
+            "epochs",
+            {**BUFFERS, **LIVELY},
+            disturb=begin_epoch,
+            every=3.0,
+            rules=Rules(frozenset({"epoch_changed"})),
+        ),
+        Scene(
+            "anew",
+            {**BUFFERS, **LIVELY},
+            disturb=install_anew,
+            every=5.0,
+            rules=Rules(frozenset({"epoch_changed"}), removed=True),
+        ),
+    )
+}
+"""All of them by name; rounds take one after another."""

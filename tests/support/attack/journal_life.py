@@ -1,0 +1,53 @@
+"""What may happen to the journal under the pages' feet."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from bridge.errors import DatabaseError
+from bridge.postgres import schema
+from bridge.postgres.address import Address
+from support.attack import chronicle
+from support.postgres import Database, make_durable
+from support.waiting import wait_until
+
+__all__ = ["begin_epoch", "install_anew", "keep_little", "prune"]
+
+
+def keep_little(database: Database, rows: int) -> None:
+    """Let retention leave so many entries."""
+    database.execute(
+        "UPDATE bridge.setting SET value = %s WHERE name = 'max_journal_rows'",
+        str(rows),
+    )
+
+
+def prune(database: Database) -> None:
+    """Forget now what the sequencer would within ten seconds."""
+    database.execute("SELECT bridge.prune()")
+
+
+def begin_epoch(database: Database) -> None:
+    """Begin a new epoch, as after a failover."""
+    with closing(database.connect(autocommit=False)) as session:
+        with session.cursor() as cursor:
+            # Who steps holds this lock.
+            cursor.execute("SELECT FROM bridge.state WHERE one FOR UPDATE")
+            cursor.execute("SELECT bridge.start_epoch(max(pos)) FROM bridge.tick")
+        session.commit()
+
+
+def install_anew(database: Database) -> None:
+    """Remove schema bridge and install it again."""
+    address = Address(database.url)
+
+    def uninstall() -> bool:
+        try:
+            schema.uninstall(address)
+        except DatabaseError:
+            return False  # a transaction that has published was open
+        return True
+
+    wait_until(uninstall)
+    make_durable(database)
+    chronicle.attach(database)
