@@ -12,9 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from support import tls
-from support.attack.attack import Attack, tls_arguments
+from support.attack.attack import KEPT, Attack, tls_arguments
 from support.attack.finding import Finding, summary
 from support.attack.journal_life import keep_little
+from support.attack.listeners import Listeners
+from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
 from support.repeatedly import Repeatedly
@@ -26,6 +28,9 @@ from chaos.scenes import SCENES, Scene
 
 REST = 60.0
 """Seconds in which everybody must have everything, when all is calm again."""
+
+MAX_QUOTED = 3000
+"""Characters of a traceback in the log: hundreds may follow."""
 
 
 @dataclass
@@ -87,17 +92,21 @@ def run(
         folder = Path(stack.enter_context(TemporaryDirectory()))
         server = Gunicorn(
             database.url,
-            workers=3,
+            workers=scene.workers,
             health_timeout=3,
             arguments=scene.arguments + (tls_arguments(folder) if scene.tls else ()),
             **scene.settings,
         )
         stack.callback(shutil.rmtree, server.folder, ignore_errors=True)
         stack.callback(server.end)
-        _start(server)
+        _start(server, scene.workers)
         company = Company(server, database, seed) if scene.readers else None
         if company is not None:
             stack.callback(company.stop)
+        if scene.listeners:
+            raise_file_limit()
+            listeners = Listeners(server, KEPT[0], scene.listeners)
+            stack.callback(listeners.stop)
         stack.callback(attack.stop)
         attack.start(server, pages, tls.context() if scene.tls else None)
         disturbance = _disturb(scene, database)
@@ -120,15 +129,16 @@ def run(
         outcome.found = attack.findings()
         outcome.pages = str(attack)
         outcome.faults += summary(outcome.found)
-        if "Traceback" in server.log:
-            outcome.faults.append(f"a traceback in the log:\n{server.log}")
+        _, found, traceback = server.log.partition("Traceback")
+        if found:
+            outcome.faults.append(f"in the log: {found}{traceback[:MAX_QUOTED]}")
     return outcome
 
 
-def _start(server: Gunicorn) -> None:
+def _start(server: Gunicorn, workers: int) -> None:
     """Start it; with TLS, /readyz is not to be read in the usual way."""
     server.launch()
-    wait_until(lambda: server.log.count("listener connected") == 3)
+    wait_until(lambda: server.log.count("listener connected") == workers)
 
 
 def _disturb(scene: Scene, database: Database) -> Repeatedly | None:

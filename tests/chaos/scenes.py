@@ -28,6 +28,8 @@ class Scene:
 
     Attributes:
         settings: of the bridge.
+        listeners: how many more listen to the first channel: so many that a
+            batch is written in slices.
         tls: Gunicorn ends TLS.
         readers: whether the readers that must be told nothing take part, and
             the writers that they are held against.
@@ -39,6 +41,8 @@ class Scene:
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    workers: int = 3
+    listeners: int = 0
     tls: bool = False
     readers: bool = False
     keeps: int | None = None
@@ -52,6 +56,7 @@ SCENES = {
     for scene in (
         Scene("usual", LIVELY, readers=True),
         Scene("tight", {**BUFFERS, **LIVELY}),
+        Scene("crowd", {**LIVELY, "max_listeners": 1}, workers=1, listeners=2000),
         Scene("tls", {**BUFFERS, **LIVELY}, tls=True),
         Scene(
             "dawdling",

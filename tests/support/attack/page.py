@@ -40,8 +40,11 @@ GULP = 256 * 1024
 SIP = 1500
 """Bytes of one read, at most."""
 
-TEMPERS = {"swift": (8, 1, 1), "fitful": (3, 3, 3), "sleepy": (1, 2, 6)}
-"""How often a page of each kind gulps, sips and rests."""
+TEMPERS = ((8, 1, 1), (3, 3, 3), (1, 2, 6))
+"""How often it gulps, sips and rests: the swift, the fitful and the sleepy."""
+
+STEADY = 0.25
+"""How many connections are those of a good page, which asks for all and reads."""
 
 RETRY = 0.5
 """Seconds until a calm page asks again for a channel that it was refused."""
@@ -123,15 +126,16 @@ class Page:
 
     def _stay(self, link: Link) -> None:
         until = time.monotonic() + self._chance.expovariate(1 / STAY)
-        weights = TEMPERS[self._chance.choice(list(TEMPERS))]
+        weights = self._chance.choice(TEMPERS)
         fits = (self._gulp, self._sip, self._rest)
+        steady = self._chance.random() < STEADY
         while not self._stop.is_set():
-            if self._calm.is_set():
+            if not self._calm.is_set() and time.monotonic() > until:
+                return
+            if steady or self._calm.is_set():
                 self._ask_for_all(link)
                 self._hear(link.read(GULP))
                 continue
-            if time.monotonic() > until:
-                return
             if self._chance.random() < 0.4:
                 self._ask_something(link)
             [fit] = self._chance.choices(fits, weights)
