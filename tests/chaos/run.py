@@ -20,6 +20,7 @@ from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
 from support.repeatedly import Repeatedly
+from support.tracebacks import first_traceback
 from support.waiting import wait_until
 
 from chaos.company import Company
@@ -28,9 +29,6 @@ from chaos.scenes import SCENES, Scene
 
 REST = 60.0
 """Seconds in which everybody must have everything, when all is calm again."""
-
-MAX_QUOTED = 3000
-"""Characters of a traceback in the log: hundreds may follow."""
 
 
 @dataclass
@@ -129,9 +127,9 @@ def run(
         outcome.found = attack.findings()
         outcome.pages = str(attack)
         outcome.faults += summary(outcome.found)
-        _, found, traceback = server.log.partition("Traceback")
-        if found:
-            outcome.faults.append(f"in the log: {found}{traceback[:MAX_QUOTED]}")
+        traceback = first_traceback(server.log)
+        if traceback is not None:
+            outcome.faults.append(f"in the log: {traceback}")
     return outcome
 
 

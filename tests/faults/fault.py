@@ -19,11 +19,13 @@ class Fault:
         name: for the command line.
         says: what happens, for the page; may name attributes of `fault`.
         arguments: further ones of Gunicorn.
+        workers: of the bridge.
         hold: seconds between strike and heal.
         witnesses: subscribers of each channel.
         crowd: further subscribers of plain_0.
         padding: bytes that make each event longer.
         per_second: transactions of each writer.
+        flows_within: seconds from heal in which everybody must have something.
         tracebacks: whether the log may have some.
         quick: whether this is a short run.
         notes: what was seen, for the page.
@@ -32,11 +34,13 @@ class Fault:
     name: str
     says: str
     arguments: tuple[str, ...] = ()
+    workers: int = 2
     hold: float = 0.0
     witnesses: int = 6
     crowd: int = 0
     padding: int = 0
     per_second: float = 25.0
+    flows_within: float = 60.0
     tracebacks = False
 
     def __init__(self, quick: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
+from support.tracebacks import first_traceback
 from support.waiting import wait_until
 
 from faults.account import Received, Verdict, judge
@@ -16,11 +18,10 @@ from faults.stage import Stage
 from faults.witness import Witness, Witnesses
 from faults.writers import KEPT, PLAIN, Writers
 
-WORKERS = 2
 WRITERS = 4
 
 REST = 60.0
-"""Seconds until notifications flow again, and until everybody has everything."""
+"""Seconds until everybody is there, and until everybody has everything."""
 
 
 @dataclass
@@ -104,15 +105,16 @@ def run(kind: type[Fault], *, quick: bool) -> Outcome:
         time.sleep(fault.hold)
         fault.heal(stage)
         healed = time.time()
-        if not _flows(stage, healed):
-            outcome.problems.append(f"after {REST:g} s nothing flows")
+        if not _flows(stage, fault, healed):
+            outcome.problems.append(f"after {fault.flows_within:g} s nothing flows")
         time.sleep(0.3 if quick else 5.0)
         stage.writers.stop()
         if not stage.publish_until_all_have_it(REST):
             outcome.problems.append("some never got the last event")
         outcome.problems += fault.problems(stage)
-        if not fault.tracebacks and "Traceback" in stage.log:
-            outcome.problems.append(f"a traceback in the log:\n{stage.log}")
+        traceback = first_traceback(stage.log)
+        if traceback is not None and not fault.tracebacks:
+            outcome.problems.append(f"in the log: {traceback}")
         stage.witnesses.stop()
         _account(fault, stage, outcome)
         _time(fault, stage, outcome, (began, struck, healed))
@@ -127,12 +129,13 @@ def _set_up(fault: Fault, stack: ExitStack) -> Stage:
     stage.url = stage.database.url
     fault.prepare(stage)
     stage.server = Gunicorn(
-        stage.url, workers=WORKERS, arguments=fault.arguments, **fault.settings()
+        stage.url, workers=fault.workers, arguments=fault.arguments, **fault.settings()
     )
     fault.dress(stage)
+    stack.callback(shutil.rmtree, stage.server.folder, ignore_errors=True)
     stack.callback(stage.server.end)
     stage.server.start()
-    wait_until(lambda: len(stage.listening_backends()) == WORKERS)
+    wait_until(lambda: len(stage.listening_backends()) == fault.workers)
     wait_until(lambda: "sequencer elected" in stage.server.log)
     stage.writers = Writers(stage.database, fault.padding)
     stack.callback(stage.writers.stop)
@@ -147,7 +150,7 @@ def _set_up(fault: Fault, stack: ExitStack) -> Stage:
     return stage
 
 
-def _flows(stage: Stage, healed: float) -> bool:
+def _flows(stage: Stage, fault: Fault, healed: float) -> bool:
     """Wait until everybody has got something that was published after."""
     waiting = list(stage.witnesses.all)
 
@@ -156,7 +159,7 @@ def _flows(stage: Stage, healed: float) -> bool:
         return not waiting
 
     with suppress(AssertionError):
-        wait_until(nobody_waits, REST)
+        wait_until(nobody_waits, fault.flows_within)
     return not waiting
 
 

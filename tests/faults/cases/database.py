@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
+from support.files import raise_file_limit
 from support.postgres import OLD_BINARIES, Cluster, Database
+from support.raw import raw_websocket
 from support.waiting import wait_until
 
 from faults.fault import Fault
@@ -92,6 +95,45 @@ class Restart(Fault):
         return True
 
 
+class RestartUnderCrowd(Fault):
+    """More clients than `select()` could count: 1,024 descriptors."""
+
+    name = "crowd-restart"
+    says = (
+        "PostgreSQL restarted twice under {fault.crowd:,} clients of one worker; "
+        "{fault.newcomers} more come while it is away"
+    )
+    workers = 1
+    witnesses = 2
+    crowd = 5000
+    per_second = 2.0
+    flows_within = 20.0
+    quick_crowd = 1200
+    #: They take the descriptors that the lost sessions had.
+    newcomers = 100
+
+    def impossible(self) -> str | None:
+        limit, needs = raise_file_limit(), self.crowd + 500
+        return (
+            None if limit >= needs else f"{needs} open files, and {limit} are allowed"
+        )
+
+    def strike(self, stage: Stage) -> None:
+        sessions = len(stage.database.listeners())
+        stage.cluster.restart()
+        with suppress(AssertionError):
+            wait_until(lambda: len(stage.database.listeners()) >= sessions)
+        stage.cluster.stop("immediate")
+        for _ in range(self.newcomers):
+            stage.stack.enter_context(raw_websocket(stage.server))
+
+    def heal(self, stage: Stage) -> None:
+        stage.cluster.start()
+
+    def delays(self, stage: Stage, witness: Witness) -> bool:
+        return True
+
+
 class Failover(Fault):
     """The embedded PostgreSQL has no pg_basebackup."""
 
@@ -128,4 +170,12 @@ class Failover(Fault):
         return True
 
 
-FAULTS = (Nothing, ListenerEnded, Crash, SequencerEnded, Restart, Failover)
+FAULTS = (
+    Nothing,
+    ListenerEnded,
+    Crash,
+    SequencerEnded,
+    Restart,
+    RestartUnderCrowd,
+    Failover,
+)
