@@ -8,7 +8,8 @@ missing, and covers the time of its commit.
 A plain subscriber says `resume` when it comes back, so that the loss at a
 connection's end is told by the gap at the start of the next one; thus both
 kinds of channel are judged by one rule. They differ where nothing is kept: on
-another connection a plain channel may say again what the last one had.
+another connection a plain channel may say again what the last one had. So may a
+durable one in another epoch, after a gap: the database has gone back in time.
 """
 
 from __future__ import annotations
@@ -182,20 +183,23 @@ class _Gap:
 
 
 def _gaps(entries: Sequence[Entry]) -> list[_Gap]:
-    after: dict[str, int] = {}
-    rest = []
-    for entry in reversed(entries):
-        if isinstance(entry, Received):
-            after[entry.writer] = entry.number
-        elif isinstance(entry, Told):
-            rest.append(dict(after))
     found = []
     before: dict[str, int] = {}
-    for entry in entries:
+    for index, entry in enumerate(entries):
         if isinstance(entry, Received):
             before[entry.writer] = entry.number
         elif isinstance(entry, Told):
-            found.append(_Gap(entry, dict(before), rest.pop()))
+            after = _next(before, entries[index + 1 :])
+            found.append(_Gap(entry, dict(before), after))
+    return found
+
+
+def _next(before: dict[str, int], entries: Sequence[Entry]) -> dict[str, int]:
+    """Return each writer's next number, past what comes again."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        if isinstance(entry, Received) and entry.number > before.get(entry.writer, -1):
+            found.setdefault(entry.writer, entry.number)
     return found
 
 
@@ -207,8 +211,14 @@ def _order(
     seen: set[tuple[str, int]] = set()
     last: dict[str, int] = {}  # by writer the highest number, by epoch position
     newest = 0.0
+    epoch, told = None, False  # of the last event; a gap since
     for entry in entries:
-        if isinstance(entry, Subscribed) and not kept:
+        told |= isinstance(entry, Told)
+        begins_anew = isinstance(entry, Subscribed) and not kept
+        if isinstance(entry, Received) and entry.position is not None:
+            begins_anew = told and entry.position[0] != epoch
+            epoch, told = entry.position[0], False
+        if begins_anew:
             seen, last, newest = set(), {}, 0.0
         if not isinstance(entry, Received):
             continue

@@ -182,6 +182,30 @@ def test_positions_ascend_within_an_epoch() -> None:
     assert counts(durable(events, kept(1, 7), kept(2, 6))) == {"disorder": 1}
 
 
+def test_another_epoch_may_repeat_only_after_a_gap() -> None:
+    events = published(1, 2)
+    first = kept(1, 7), kept(2, 8)
+    again = kept(1, 7, "f"), kept(2, 8, "f")
+
+    assert not counts(durable(events, *first, Told(35.0), *again)).keys() - {
+        "gaps",
+        "needless",
+    }
+    assert counts(durable(events, *first, *again)) == {"twice": 2}
+    assert counts(durable(events, *first, Told(35.0), *first)).keys() > {"twice"}
+    assert counts(durable(events, *first, Told(35.0), *again, again[0])) == {
+        "twice": 1,
+        "gaps": 1,
+        "needless": 1,
+    }
+
+
+def test_gap_covers_what_is_missing_before_what_comes_again() -> None:
+    entries = kept(1, 7), kept(2, 8), Told(35.0), kept(2, 8, "f"), kept(4, 9, "f")
+
+    assert counts(durable(published(1, 2, 3, 4), *entries)) == {"gaps": 1}
+
+
 def test_verdicts_add_up_and_keep_some_examples() -> None:
     one = plain(published(1, 2), received(1))
     others = [plain(published(number)) for number in range(3, 12)]

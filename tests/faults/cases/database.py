@@ -114,9 +114,7 @@ class RestartUnderCrowd(Fault):
 
     def impossible(self) -> str | None:
         limit, needs = raise_file_limit(), self.crowd + 500
-        return (
-            None if limit >= needs else f"{needs} open files, and {limit} are allowed"
-        )
+        return None if limit >= needs else f"it needs {needs} open files, has {limit}"
 
     def strike(self, stage: Stage) -> None:
         sessions = len(stage.database.listeners())
