@@ -37,7 +37,7 @@ fuzz: $(VENV)/dev
 
 # Kills and freezes things while everybody works; prints the seed.
 chaos: $(VENV)/dev
-	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(or $(SECONDS),600)
+	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(ARGS)
 
 # Ten minutes of churn; what is left behind is a problem.
 soak: $(VENV)/dev

@@ -85,7 +85,7 @@ def run(
         make_durable(database)
         if scene.keeps is not None:
             keep_little(database, scene.keeps)
-        attack = Attack(database, str(seed), scene.rules)
+        attack = Attack(database, str(seed), scene.rules, scene.pause, scene.padding)
         attack.prepare()
         folder = Path(stack.enter_context(TemporaryDirectory()))
         server = Gunicorn(
@@ -103,7 +103,7 @@ def run(
             stack.callback(company.stop)
         if scene.listeners:
             raise_file_limit()
-            listeners = Listeners(server, KEPT[0], scene.listeners)
+            listeners = Listeners(server, KEPT, scene.listeners)
             stack.callback(listeners.stop)
         stack.callback(attack.stop)
         attack.start(server, pages, tls.context() if scene.tls else None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from support.attack.finding import STRICT, Rules
 from support.attack.journal_life import begin_epoch, install_anew, prune
+from support.attack.publishers import PADDING, PAUSE
 from support.postgres import Database
 
 __all__ = ["SCENES", "Scene"]
@@ -28,8 +29,9 @@ class Scene:
 
     Attributes:
         settings: of the bridge.
-        listeners: how many more listen to the first channel: so many that a
+        listeners: how many more listen to durable channels: so many that a
             batch is written in slices.
+        pause, padding: as of `Publishers`.
         tls: Gunicorn ends TLS.
         readers: whether the readers that must be told nothing take part, and
             the writers that they are held against.
@@ -43,6 +45,8 @@ class Scene:
     arguments: tuple[str, ...] = ()
     workers: int = 3
     listeners: int = 0
+    pause: float = PAUSE
+    padding: int = PADDING
     tls: bool = False
     readers: bool = False
     keeps: int | None = None
@@ -56,7 +60,14 @@ SCENES = {
     for scene in (
         Scene("usual", LIVELY, readers=True),
         Scene("tight", {**BUFFERS, **LIVELY}),
-        Scene("crowd", {**LIVELY, "max_listeners": 1}, workers=1, listeners=2000),
+        Scene(
+            "crowd",
+            {**LIVELY, "max_listeners": 1},
+            workers=1,
+            listeners=4000,
+            pause=1.0,
+            padding=50,
+        ),
         Scene("tls", {**BUFFERS, **LIVELY}, tls=True),
         Scene(
             "dawdling",
@@ -79,14 +90,14 @@ SCENES = {
             "epochs",
             {**BUFFERS, **LIVELY},
             disturb=begin_epoch,
-            every=3.0,
+            every=1.0,
             rules=Rules(frozenset({"epoch_changed"})),
         ),
         Scene(
             "anew",
             {**BUFFERS, **LIVELY},
             disturb=install_anew,
-            every=5.0,
+            every=1.5,
             rules=Rules(frozenset({"epoch_changed"}), removed=True),
         ),
     )

@@ -16,7 +16,7 @@ from support.attack.checker import check
 from support.attack.finding import STRICT, Finding, Kind, Rules
 from support.attack.history import Heard
 from support.attack.page import Page
-from support.attack.publishers import Publishers
+from support.attack.publishers import PADDING, PAUSE, Publishers
 from support.gunicorn import Gunicorn
 from support.postgres import Database
 from support.waiting import wait_until
@@ -36,13 +36,21 @@ class Attack:
     Args:
         database: has schema bridge; kept_* is durable.
         rules: what the run does to the journal.
+        pause, padding: as of `Publishers`.
     """
 
-    def __init__(self, database: Database, seed: str, rules: Rules = STRICT) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seed: str,
+        rules: Rules = STRICT,
+        pause: float = PAUSE,
+        padding: int = PADDING,
+    ) -> None:
         self._database = database
         self._seed = seed
         self._rules = rules
-        self._publishers = Publishers(database, KEPT, PLAIN, seed)
+        self._publishers = Publishers(database, KEPT, PLAIN, seed, pause, padding)
         self._pages: list[Page] = []
         #: Pages that had not caught up when all was calm.
         self._stuck = 0

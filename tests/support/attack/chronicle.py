@@ -11,7 +11,9 @@ from support.postgres import Database
 
 __all__ = ["attach", "create", "read"]
 
-CREATE = r"""
+NUMBER = r"""substring(o.payload FROM '"n" ?: ?(\d+)')::integer"""
+
+CREATE = """
 CREATE TABLE IF NOT EXISTS public.chronicle (
     epoch text NOT NULL,
     pos bigint NOT NULL,
@@ -27,7 +29,7 @@ AS $$
 BEGIN
     INSERT INTO public.chronicle
     SELECT s.epoch, f.pos, f.channel,
-        substring(o.payload FROM '"n" ?: ?(\d+)')::integer
+        {number}
     FROM fresh AS f
     JOIN bridge.outbox AS o ON o.id = f.id
     CROSS JOIN bridge.state AS s;
@@ -40,18 +42,26 @@ ATTACH = """
 CREATE TRIGGER write_chronicle AFTER INSERT ON bridge.journal
 REFERENCING NEW TABLE AS fresh
 FOR EACH STATEMENT EXECUTE FUNCTION public.write_chronicle();
+
+INSERT INTO public.chronicle
+SELECT s.epoch, j.pos, j.channel, {number}
+FROM bridge.journal AS j
+JOIN bridge.outbox AS o ON o.id = j.id
+CROSS JOIN bridge.state AS s;
 """
+"""Nobody steps between the two: the trigger locks the table. What came before
+it, in a schema that was just installed, is copied afterwards."""
 
 
 def create(database: Database) -> None:
     """Begin to copy what the journal of schema bridge gets."""
-    database.execute(CREATE)
+    database.execute(CREATE.format(number=NUMBER))
     attach(database)
 
 
 def attach(database: Database) -> None:
     """Go on after schema bridge was installed anew."""
-    database.execute(ATTACH)
+    database.execute(ATTACH.format(number=NUMBER))
 
 
 def read(database: Database) -> Journal:

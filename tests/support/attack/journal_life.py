@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
+
+import psycopg2
 
 from bridge.errors import DatabaseError
 from bridge.postgres import schema
@@ -38,16 +41,23 @@ def begin_epoch(database: Database) -> None:
 
 
 def install_anew(database: Database) -> None:
-    """Remove schema bridge and install it again."""
-    address = Address(database.url)
+    """Remove schema bridge and install it again, whatever is killed meanwhile."""
+    wait_until(lambda: _works(lambda: _uninstall(Address(database.url))))
+    wait_until(lambda: _works(lambda: make_durable(database)))
+    wait_until(lambda: _works(lambda: chronicle.attach(database)))
 
-    def uninstall() -> bool:
-        try:
-            schema.uninstall(address)
-        except DatabaseError:
-            return False  # a transaction that has published was open
-        return True
 
-    wait_until(uninstall)
-    make_durable(database)
-    chronicle.attach(database)
+def _uninstall(address: Address) -> None:
+    with suppress(schema.NoSchema):
+        schema.uninstall(address)
+
+
+def _works(do: Callable[[], None]) -> bool:
+    """Whether it could be done: the database, or a lock, may be in the way."""
+    try:
+        do()
+    except psycopg2.errors.DuplicateObject:
+        return True  # it had been done, and nobody could say so
+    except (psycopg2.Error, DatabaseError):
+        return False
+    return True

@@ -6,6 +6,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from support.gunicorn import Gunicorn
@@ -20,16 +21,17 @@ SIGN_OF_LIFE = 0.5
 class Listeners:
     """A thread that reads and forgets, until `stop`. Who is closed stays away."""
 
-    def __init__(self, server: Gunicorn, channel: str, count: int) -> None:
+    def __init__(self, server: Gunicorn, channels: Sequence[str], count: int) -> None:
         self._selector = selectors.DefaultSelector()
         self._sockets: set[socket.socket] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._new: list[socket.socket] = []
         self._thread.start()
+        query = "&".join(f"channel={channel}" for channel in channels)
         for _ in range(count):
             # Taken over at once: the heartbeats have begun.
-            self._new.append(raw_websocket(server, f"/ws?channel={channel}"))
+            self._new.append(raw_websocket(server, f"/ws?{query}"))
 
     def stop(self) -> None:
         """Safe to call twice."""

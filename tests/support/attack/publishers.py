@@ -1,7 +1,8 @@
 """Writers that number the events of a channel in the order of their commits.
 
 The number is a row of the database that changes in the same transaction, so it
-leaves nothing out, whatever becomes of a commit. Each channel has one writer.
+leaves nothing out, whatever becomes of a commit. Each channel has a writer of
+its own; one more publishes to all durable ones in one transaction.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 import psycopg2
@@ -35,15 +36,27 @@ RETRY = 0.1
 SIZES = ((1, 1), (5, 1), (30, 1))
 """How many events a transaction has at most, and how often."""
 
-MAX_PADDING = 3000
-"""Bytes that make an event longer."""
+PADDING = 3000
+"""Bytes that make an event longer, at most."""
 
 PAUSE = 0.08
 """Seconds between two transactions of a channel, at most."""
 
+AT_ONCE, AT_ONCE_PAUSE = 20, 0.6
+"""Events of each durable channel in one transaction, and seconds between two."""
+
+
+Transaction = Callable[[Connection, str, random.Random], None]
+"""Gets a session, the name of its writer, and chance."""
+
 
 class Publishers:
-    """One thread for each channel, until `stop`."""
+    """Threads, until `stop`.
+
+    Args:
+        pause: seconds between two transactions of a channel, at most.
+        padding: bytes that make an event longer, at most.
+    """
 
     def __init__(
         self,
@@ -51,10 +64,14 @@ class Publishers:
         kept: Sequence[str],
         plain: Sequence[str],
         seed: str,
+        pause: float = PAUSE,
+        padding: int = PADDING,
     ) -> None:
         self._database = database
         self._kept, self._plain = tuple(kept), tuple(plain)
         self._seed = seed
+        self._pause = pause
+        self._padding = padding
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         #: Of plain channels; complete when the threads have ended.
@@ -68,9 +85,8 @@ class Publishers:
 
     def start(self) -> None:
         for channel in self._kept + self._plain:
-            thread = threading.Thread(target=self._write, args=(channel,))
-            thread.start()
-            self._threads.append(thread)
+            self._begin(channel, self._pause, self._transaction)
+        self._begin("all at once", AT_ONCE_PAUSE, self._publish_to_all)
 
     def stop(self) -> None:
         """Let the transactions in flight end. Safe to call twice."""
@@ -90,14 +106,19 @@ class Publishers:
                 for channel in self._kept + self._plain
             }
 
-    def _write(self, channel: str) -> None:
-        chance = random.Random(f"{self._seed}/{channel}")
+    def _begin(self, name: str, pause: float, do: Transaction) -> None:
+        thread = threading.Thread(target=self._write, args=(name, pause, do))
+        thread.start()
+        self._threads.append(thread)
+
+    def _write(self, name: str, pause: float, do: Transaction) -> None:
+        chance = random.Random(f"{self._seed}/{name}")
         while not self._stop.is_set():
             # The database, and schema bridge, come and go.
             with suppress(psycopg2.Error):
                 with closing(self._database.connect(autocommit=False)) as session:
-                    while not self._stop.wait(chance.uniform(0, PAUSE)):
-                        self._transaction(session, channel, chance)
+                    while not self._stop.wait(chance.uniform(0, pause)):
+                        do(session, name, chance)
             self._stop.wait(RETRY)
 
     def _transaction(
@@ -105,12 +126,20 @@ class Publishers:
     ) -> None:
         [(most, _)] = chance.choices(SIZES, [weight for _, weight in SIZES])
         count = chance.randint(1, most)
-        padding = chance.randint(0, MAX_PADDING)
+        padding = chance.randint(0, self._padding)
         if chance.random() < 0.1:
             self._say(session, channel, count, padding)
             session.rollback()
         else:
             self._publish(session, channel, count, padding)
+
+    def _publish_to_all(
+        self, session: Connection, name: str, chance: random.Random
+    ) -> None:
+        padding = chance.randint(0, self._padding)
+        for channel in self._kept:
+            self._say(session, channel, AT_ONCE, padding)
+        session.commit()
 
     def _publish(
         self, session: Connection, channel: str, count: int, padding: int
