@@ -19,8 +19,11 @@ TESTS = str(Path(__file__).parent.parent)
 BUFFERS = {"backlog_bytes": 64 * 1024, "send_buffer_bytes": 8 * 1024}
 """As small as they may be, so that they are full at once."""
 
-LIVELY = {"heartbeat_interval": 1}
+OFTEN = {"heartbeat_interval": 1}
 """Each heartbeat says a position: let there be many."""
+
+LIVELY = {**OFTEN, "max_message_rate": 0}
+"""And whatever a page asks is answered at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Scene:
 SCENES = {
     scene.name: scene
     for scene in (
-        Scene("usual", LIVELY, readers=True),
+        Scene("usual", OFTEN, readers=True),
         Scene("tight", {**BUFFERS, **LIVELY}),
         Scene(
             "crowd",
