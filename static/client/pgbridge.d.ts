@@ -16,9 +16,12 @@ export interface NotificationMessage {
 export interface SubscribedMessage {
   type: "subscribed"
   channel: string
+  /** Of the request that it answers. */
+  id?: number
   durable: boolean
   /** Nothing since your cursor is missing. */
   resumed: boolean
+  /** Durable channels: everything after it follows. */
   cursor?: string
 }
 
@@ -54,6 +57,8 @@ export interface UnsubscribedMessage {
   type: "unsubscribed"
   channel: string
   reason: "requested" | "revoked" | "expired" | (string & {})
+  /** Of the request that it answers. */
+  id?: number
 }
 
 /** A request was refused; the connection is kept. */
@@ -66,6 +71,8 @@ export interface ErrorMessage {
     | (string & {})
   message: string
   channel?: string
+  /** Of the request that it answers. */
+  id?: number
   /** Seconds after which the request may be made again. */
   retry_delay?: number
 }
@@ -146,7 +153,10 @@ export interface Callbacks {
    * first of them.
    */
   onGap?: (gap: GapMessage) => void
-  /** The source is away. It ends with `onGap` or `onRestored`. */
+  /**
+   * The source is away. It ends with `onGap` or `onRestored`, or with
+   * `onSubscribed` when that has not been called yet.
+   */
   onInterrupted?: (message: InterruptedMessage) => void
   /** A durable channel is live again and nothing is missing. */
   onRestored?: (message: RestoredMessage) => void

@@ -2,10 +2,12 @@
  * Committed PostgreSQL notifications in a page, over one WebSocket.
  *
  * Invariants: one socket at a time, and what an older one still says is not heard. One
- * subscription on the wire per channel, however many handlers share it. A cursor is
- * never ahead of what its handlers were given. What a function of the page throws does
- * not reach this module. Not here: tokens (a WebSocket carries the page's cookies), and
- * the state that a page loads after a gap. pgbridge.d.ts says what a page may expect.
+ * subscription on the wire per channel, however many handlers share it; until the
+ * answer to its own request comes, nothing that is said of the channel is for it. A
+ * cursor is never ahead of what its handlers were given. What a function of the page
+ * throws does not reach this module. Not here: tokens (a WebSocket carries the page's
+ * cookies), and the state that a page loads after a gap. pgbridge.d.ts says what a page
+ * may expect.
  */
 
 /** @type {Readonly<Record<number, string>>} close codes to connect again after */
@@ -37,7 +39,8 @@ const CHECK_INTERVAL = 5 // a longer timer would stand still through a sleep
  * @property {Set<Local>} locals
  * @property {string} [cursor] the last one handled
  * @property {true} [known] it was subscribed at some time: from then a loss matters
- * @property {Types.SubscribedMessage} [subscribed] of this connection
+ * @property {number} [request] the id of the last request for it
+ * @property {Types.SubscribedMessage} [subscribed] the answer, while it is in force
  * @property {Timer} [gapTimer] set while a gap is to be told
  * @property {Timer} [retryTimer] set while it is refused for now
  * @typedef {{ handler: Function, callbacks: Types.Callbacks }} Local
@@ -54,6 +57,7 @@ export function connect(url, options = {}) {
   let socket = /** @type {WebSocket?} */ (null) // null while waiting, and when closed
   let bye = /** @type {Types.ByeMessage?} */ (null) // of the last socket
   let timer = /** @type {Timer | undefined} */ (undefined) // next try, or next check
+  let requests = 0 // the id of the last one
   let failures = 0 // tries since a connection that was stable
   let patience = WELCOME_TIMEOUT // with silence
   let deadline = 0 // of the silence; Date.now() goes on while the machine sleeps
@@ -135,7 +139,8 @@ export function connect(url, options = {}) {
     const { name, known, cursor } = channel
     clearTimeout(channel.retryTimer)
     channel.retryTimer = undefined
-    send({ type: "subscribe", channel: name, resume: known, cursor })
+    channel.request = ++requests
+    send({ type: "subscribe", id: requests, channel: name, resume: known, cursor })
   }
 
   function forget(/** @type {Channel} */ channel) {
@@ -154,7 +159,7 @@ export function connect(url, options = {}) {
     }
     call(() => options.onMessage?.(message))
     const channel = channels.get(message.channel)
-    if (channel) take(channel, message)
+    if (channel && concerns(channel, message)) take(channel, message)
     if (message.type === "bye") bye = message
     if (message.type === "heartbeat" && message.cursor) {
       for (const each of channels.values()) {
@@ -171,7 +176,6 @@ export function connect(url, options = {}) {
   function take(/** @type {Channel} */ channel, /** @type {Types.Message} */ message) {
     switch (message.type) {
       case "notification": {
-        if (!channel.subscribed) return // it is for a subscription given up before
         const data = "data" in message ? message.data : message.text
         const handled = tell(channel, ({ handler }) => handler(data, message))
         if (handled) channel.cursor = message.cursor ?? channel.cursor
@@ -180,8 +184,7 @@ export function connect(url, options = {}) {
       case "subscribed":
         channel.known = true
         channel.subscribed = message
-        // Resumed, it is where the server stands, ahead of what it will replay.
-        if (!message.resumed) channel.cursor = message.cursor ?? channel.cursor
+        channel.cursor = message.cursor ?? channel.cursor
         return tell(channel, ({ callbacks }) => callbacks.onSubscribed?.(message))
       case "interrupted":
         return tell(channel, ({ callbacks }) => callbacks.onInterrupted?.(message))
@@ -195,12 +198,12 @@ export function connect(url, options = {}) {
         }, 1000 * random() * message.reload_window)
         return
       case "unsubscribed":
-        if (message.reason === "requested") return // by a subscription given up before
         forget(channel)
         return tell(channel, ({ callbacks }) => callbacks.onUnsubscribed?.(message))
       case "error": {
         const { code, retry_delay = MAX_BACKOFF } = message
         const delay = retry_delay * (1 + random() / 2) // all pages were told the same
+        channel.subscribed = undefined
         if (!TEMPORARY.includes(code)) forget(channel)
         else channel.retryTimer ??= setTimeout(ask, 1000 * delay, channel)
         return tell(channel, ({ callbacks }) => callbacks.onError?.(message))
@@ -222,7 +225,8 @@ export function connect(url, options = {}) {
       channel.locals.delete(local)
       if (channel.locals.size || channels.get(name) !== channel) return
       forget(channel)
-      if (!channel.retryTimer) send({ type: "unsubscribe", channel: name })
+      if (channel.retryTimer) return
+      send({ type: "unsubscribe", id: ++requests, channel: name })
     }
     return { unsubscribe }
   }
@@ -232,6 +236,15 @@ export function connect(url, options = {}) {
   globalThis.document?.addEventListener("visibilitychange", wake, listening)
   open()
   return { subscribe, close, get state() { return state } }
+}
+
+/** Tell an answer to this channel's request, or a word on what is in force, from what
+ *  is said of a subscription to the same channel that was given up before. (That the
+ *  source is away holds for both.)
+ *  @param {Channel} channel @param {Types.Message & { id?: unknown }} message */
+function concerns({ request, subscribed }, { id, type }) {
+  if (id !== undefined) return id === request
+  return subscribed !== undefined || type === "interrupted"
 }
 
 /** Visit every local subscription; true when none threw.

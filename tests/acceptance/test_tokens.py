@@ -208,7 +208,8 @@ def test_subscribes_that_come_too_fast_are_limited(
     answers = subscriber.settle()
     late: dict[str, Any] = answers[-1]
 
-    assert [a for a in answers[:-1] if a["type"] == "error"] == []
+    # Left before they were listened to, some of them; none came too fast.
+    assert "rate_limited" not in {answer.get("code") for answer in answers[:-1]}
     assert (late["id"], late["code"]) == ("late", "rate_limited")
     assert 0 < late["retry_delay"] <= 0.6
 

@@ -62,10 +62,11 @@ def test_close_codes_are_those_of_the_server(node: list[str]) -> None:
 class Page:
     """The client in a Node process, with a line for all that it is told."""
 
-    def __init__(self, node: list[str], url: str, channel: str) -> None:
-        script = ROOT / "tests" / "js" / "against_server.mjs"
+    def __init__(self, node: list[str], url: str, channel: str, script: str) -> None:
         self.process = subprocess.Popen(
-            [*node, script, url, channel], stdout=subprocess.PIPE, text=True
+            [*node, ROOT / "tests" / "js" / script, url, channel],
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def told(self) -> list[str]:
@@ -86,8 +87,8 @@ class Page:
 def page(node: list[str]) -> Iterator[Callable[..., Page]]:
     pages: list[Page] = []
 
-    def open(url: str, channel: str) -> Page:
-        pages.append(Page(node, url, channel))
+    def open(url: str, channel: str, script: str = "against_server.mjs") -> Page:
+        pages.append(Page(node, url, channel, script))
         return pages[-1]
 
     yield open
@@ -131,3 +132,23 @@ def test_refused_channel_is_told_once(
         ["state", "connecting"],
         ["state", "open"],
     ]
+
+
+@pytest.mark.parametrize("channel", ["a", "kept_a"])
+def test_part_that_is_mounted_twice_at_once_hears_once(
+    gunicorn: Callable[..., Gunicorn],
+    durable_database: Database,
+    page: Callable[..., Page],
+    channel: str,
+) -> None:
+    server = gunicorn(durable_database.url).start()
+
+    one = page(f"ws://127.0.0.1:{server.port}/ws", channel, "remounted.mjs")
+
+    assert one.told() == ["second", "subscribed"]
+    for word in ("one", "two"):
+        if channel == "a":
+            durable_database.notify(channel, word)
+        else:
+            durable_database.execute("SELECT bridge.publish(%s, %s)", channel, word)
+        assert one.told() == ["second", "data", word]

@@ -16,8 +16,10 @@ class Socket {
   static all = []
 
   readyState = 0
-  /** What the client sent, parsed. */
+  /** What the client sent, parsed, without the ids. */
   sent = []
+  /** The ids of it; a ping has none. */
+  ids = []
   /** The code the client closed with. */
   closedWith = null
 
@@ -29,7 +31,9 @@ class Socket {
 
   send(text) {
     assert.equal(this.readyState, 1, "sent on a socket that is not open")
-    this.sent.push(JSON.parse(text))
+    const { id, ...message } = JSON.parse(text)
+    this.sent.push(message)
+    this.ids.push(id)
   }
 
   close(code) {
@@ -41,6 +45,11 @@ class Socket {
   welcome(heartbeat_interval = 25) {
     this.readyState = 1
     this.say({ type: "welcome", protocol: 1, heartbeat_interval, max_channels: 128 })
+  }
+
+  /** The id of the last request for `channel`. */
+  asked(channel) {
+    return this.ids[this.sent.findLastIndex((message) => message.channel === channel)]
   }
 
   /** The server says `message`, an object or, raw, a string. */
@@ -82,7 +91,8 @@ function live({ handler = () => {}, answer = {}, ...callbacks } = {}) {
 }
 
 function subscribed(channel, fields = {}) {
-  const plain = { durable: false, resumed: false }
+  const id = socket().asked(channel)
+  const plain = { durable: false, resumed: false, id }
   socket().say({ type: "subscribed", channel, ...plain, ...fields })
 }
 
@@ -256,21 +266,36 @@ describe("subscribing", () => {
   })
 
   for (const [name, message] of [
-    ["onSubscribed", { type: "subscribed", channel: "a", durable: true }],
     ["onInterrupted", { type: "interrupted", channel: "a", reason: "listener_lost" }],
     ["onRestored", { type: "restored", channel: "a" }],
   ]) {
     test(`is told of ${message.type} at once`, () => {
       const callback = recorder()
-      start()
-      bridge.subscribe("a", () => {}, { [name]: callback })
-      socket().welcome()
+      live({ [name]: callback })
 
       socket().say(message)
 
       assert.deepEqual(callback.calls, [[message]])
     })
   }
+
+  test("is told of the answer at once", () => {
+    const onSubscribed = recorder()
+    live({ onSubscribed })
+
+    assert.deepEqual(onSubscribed.calls.map(([{ type }]) => type), ["subscribed"])
+  })
+
+  test("is told that the source is away before there is an answer", () => {
+    const onInterrupted = recorder()
+    start()
+    bridge.subscribe("a", () => {}, { onInterrupted })
+    socket().welcome()
+
+    socket().say({ type: "interrupted", channel: "a", reason: "listener_lost" })
+
+    assert.equal(onInterrupted.calls.length, 1)
+  })
 
   test("is not told of another channel", () => {
     const handler = recorder()
@@ -304,8 +329,7 @@ describe("sharing a channel", () => {
     assert.deepEqual(onSubscribed.calls, [])
     await null
 
-    const answer = { type: "subscribed", channel: "a", durable: false, resumed: false }
-    assert.deepEqual(onSubscribed.calls, [[answer]])
+    assert.deepEqual(onSubscribed.calls.map(([{ type }]) => type), ["subscribed"])
   })
 
   test("tells a newcomer nothing while the connection is lost", async () => {
@@ -350,6 +374,95 @@ describe("sharing a channel", () => {
 
     assert.equal(second.calls.length, 1)
     assert.throws(later.mock.calls.at(-1).arguments[0], { message: "of the page" })
+  })
+})
+
+describe("mounted, unmounted and mounted again in one go", () => {
+  const durable = { durable: true, cursor: "1-5" }
+
+  /** Two requests for `a` under way; the first was given up before any answer. */
+  function remount(callbacks = {}) {
+    const handler = recorder()
+    start()
+    socket().welcome()
+    bridge.subscribe("a", () => {}).unsubscribe()
+    const [first] = socket().ids
+    bridge.subscribe("a", handler, callbacks)
+    return { handler, first }
+  }
+
+  test("every request has an id of its own", () => {
+    remount()
+
+    const types = socket().sent.map(({ type }) => type)
+    assert.deepEqual(types, ["subscribe", "unsubscribe", "subscribe"])
+    assert.equal(new Set(socket().ids).size, 3)
+    assert.ok(socket().ids.every(Number.isInteger))
+  })
+
+  test("the answer to the first is not one to the second", () => {
+    const onSubscribed = recorder()
+    const { handler, first } = remount({ onSubscribed })
+
+    subscribed("a", { id: first, cursor: "1-1" })
+    notify("a", { text: "between", cursor: "1-2" })
+    assert.deepEqual(onSubscribed.calls, [])
+    socket().say({ type: "unsubscribed", channel: "a", reason: "requested", id: 2 })
+    subscribed("a", durable)
+    notify("a", { text: "after", cursor: "1-6" })
+
+    assert.equal(onSubscribed.calls.length, 1)
+    assert.deepEqual(handler.calls.map(([data]) => data), ["after"])
+  })
+
+  test("an error for the first is not one for the second", () => {
+    const onError = recorder()
+    const { handler, first } = remount({ onError })
+
+    const error = { type: "error", channel: "a", message: "no", id: first }
+    socket().say({ ...error, code: "unavailable", retry_delay: 4 })
+    socket().say({ ...error, code: "forbidden" })
+    subscribed("a", durable)
+    notify("a", { text: "after" })
+    advance(10)
+
+    assert.deepEqual(onError.calls, [])
+    assert.equal(handler.calls.length, 1)
+    assert.equal(socket().sent.length, 3)
+  })
+
+  for (const message of [
+    { type: "gap", reason: "slow", cursor: "1-90", reload_window: 0 },
+    { type: "unsubscribed", reason: "revoked" },
+    { type: "restored" },
+    { type: "error", code: "unavailable", message: "no" },
+  ]) {
+    test(`a late ${message.type} of the first is not for the second`, () => {
+      const told = recorder()
+      const [onGap, onUnsubscribed, onRestored, onError] = [told, told, told, told]
+      const { first } = remount({ onGap, onUnsubscribed, onRestored, onError })
+
+      subscribed("a", { id: first })
+      socket().say({ ...message, channel: "a" })
+      subscribed("a", durable)
+      advance(1)
+      assert.deepEqual(told.calls, [])
+      reconnect()
+
+      const resume = { type: "subscribe", channel: "a", resume: true, cursor: "1-5" }
+      assert.deepEqual(socket().sent, [resume])
+    })
+  }
+
+  test("a heartbeat before the answer moves nothing", () => {
+    const { first } = remount({ cursor: "1-3" })
+
+    subscribed("a", { ...durable, id: first })
+    socket().say({ type: "heartbeat", cursor: "1-90" })
+    reconnect()
+
+    const again = { type: "subscribe", channel: "a", cursor: "1-3" }
+    assert.deepEqual(socket().sent, [again])
   })
 })
 
@@ -458,8 +571,8 @@ describe("after a reconnect", () => {
     ])
   })
 
-  test("the cursor of a resumed subscription is not ahead of its replay", () => {
-    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-90" } })
+  test("a channel goes on where the answer says that it begins", () => {
+    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-5" } })
 
     reconnect()
 
@@ -496,7 +609,7 @@ describe("after a reconnect", () => {
   })
 
   test("a position given by the page holds until a notification moves it", () => {
-    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-90" } })
+    live({ cursor: "1-5", answer: { durable: true, resumed: true, cursor: "1-5" } })
 
     notify("a", { text: "x", cursor: "1-7" })
     reconnect()
@@ -559,7 +672,7 @@ describe("the cursor of a heartbeat", () => {
   })
 
   test("moves a channel that has resumed after the page's own position", () => {
-    live({ cursor: "1-2", answer: { ...durable, resumed: true } })
+    live({ cursor: "1-2", answer: { ...durable, cursor: "1-2", resumed: true } })
 
     socket().say(heartbeat)
     reconnect()
@@ -997,7 +1110,7 @@ describe("an error", () => {
     start()
     const subscription = bridge.subscribe("a", () => {}, { onError })
     socket().welcome()
-    socket().say({ ...error, ...fields })
+    socket().say({ ...error, id: socket().asked("a"), ...fields })
     return subscription
   }
 
@@ -1011,7 +1124,7 @@ describe("an error", () => {
       assert.deepEqual(socket().sent, [subscribe])
       advance(0.1)
 
-      assert.deepEqual(onError.calls, [[{ ...error, code, retry_delay: 4 }]])
+      assert.deepEqual(onError.calls.map(([{ code }]) => code), [code])
       assert.deepEqual(socket().sent, [subscribe, subscribe])
     })
   }
@@ -1032,6 +1145,17 @@ describe("an error", () => {
       assert.deepEqual(socket().sent, [subscribe, subscribe])
     })
   }
+
+  test("that took the channel away: no heartbeat moves it until it is back", () => {
+    live({ answer: { durable: true, cursor: "1-5" } })
+
+    socket().say({ ...error, retry_delay: 4 })
+    socket().say({ type: "heartbeat", cursor: "1-90" })
+    reconnect()
+
+    const resume = { type: "subscribe", channel: "a", resume: true, cursor: "1-5" }
+    assert.deepEqual(socket().sent, [resume])
+  })
 
   test("is not retried by the timer of a former connection", () => {
     refuse({ retry_delay: 4 })
@@ -1060,7 +1184,7 @@ describe("an error", () => {
       assert.deepEqual(socket().sent, [subscribe])
       reconnect()
 
-      assert.deepEqual(onError.calls, [[{ ...error, code }]])
+      assert.deepEqual(onError.calls.map(([{ code }]) => code), [code])
       assert.deepEqual(socket().sent, [])
     })
   }
