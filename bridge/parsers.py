@@ -6,6 +6,7 @@ A parser raises ValueError, whose text says what is expected.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +21,18 @@ __all__ = [
     "origins",
     "proxies",
     "seconds",
+    "socket_folder",
     "switch",
     "whole",
 ]
 
 Parse = Callable[[str], Any]
+
+MAX_SOCKET_PATH = 103
+"""Bytes; Linux allows 107."""
+
+MAX_SOCKET_NAME = len("/4194304-4194304.sock")
+"""Two process numbers, as `bridge.run_folder` writes them."""
 
 
 def number(low: float, high: float, what: str) -> Parse:
@@ -106,6 +114,16 @@ def proxies(text: str) -> tuple[str, ...]:
             except ValueError as exc:
                 raise ValueError(f"{exc}; a network or 'unix' is expected") from None
     return names(text)
+
+
+def socket_folder(text: str) -> str:
+    """Parse the path of a folder in which there will be Unix sockets."""
+    most = MAX_SOCKET_PATH - MAX_SOCKET_NAME
+    if len(os.fsencode(text)) > most:
+        raise ValueError(
+            f"it is too long for the Unix sockets in there: at most {most} bytes"
+        )
+    return text
 
 
 def dotted_path(text: str) -> str:

@@ -261,7 +261,7 @@ class Settings:
         "proxy passes on may not.",
     )
     run_folder: str | None = _setting(
-        str,
+        parse.socket_folder,
         None,
         shown="pgbridge-UID in /tmp",
         says="Where workers leave their numbers, and what they have seen of the "

@@ -84,7 +84,18 @@ class BridgeWorker(GeventWebSocketWorker):
 
     @staticmethod
     def check_config(cfg: Any, log: Any) -> None:
-        """Warn, once and in the master, about settings that do nothing or harm."""
+        """Warn, once and in the master, about settings that do nothing or harm.
+
+        Refuses to start where no client could be served.
+        """
+        if cfg.worker_connections <= runtime.SPARE_CONNECTIONS:
+            log.error(
+                "worker_connections = %d leaves no room for clients: %d are for "
+                "everything that is none; the default is 10000",
+                cfg.worker_connections,
+                runtime.SPARE_CONNECTIONS,
+            )
+            sys.exit(1)
         for name in IGNORED_SETTINGS:
             setting = cfg.settings[name]
             if setting.get() != type(setting)().get():

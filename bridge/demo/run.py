@@ -92,8 +92,9 @@ def _check_ports(*ports: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
-            except OSError as exc:
-                problem = f"cannot listen at {HOST}:{port}: {exc.strerror}"
+            except (OSError, OverflowError) as exc:
+                reason = getattr(exc, "strerror", "65535 is the highest port")
+                problem = f"cannot listen at {HOST}:{port}: {reason}"
                 remedy = "choose others: pgbridge demo --port 9000 (and 9001)"
                 raise SettingsError([f"{problem}; {remedy}"]) from exc
 

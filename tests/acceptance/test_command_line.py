@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
@@ -127,6 +130,60 @@ def test_serve_reports_all_problems_at_once_and_starts_nothing() -> None:
     assert "BRIDGE_WRITE_TIMEOUT='soon' is not valid" in run.stderr
     assert "Traceback" not in run.stderr
     assert "Booting worker" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "line"),
+    [
+        (
+            ("--worker-connections", "0"),
+            {},
+            "worker_connections = 0 leaves no room for clients: 100 are for",
+        ),
+        (("--worker-connections", "100"), {}, "worker_connections = 100 leaves no"),
+        (("-b", "127.0.0.1:65536"), {}, "cannot listen at port 65536: 65535 is"),
+        (("-b", "[::1]:99999"), {}, "cannot listen at port 99999: 65535 is"),
+        (
+            (),
+            {"BRIDGE_RUN_FOLDER": f"/tmp/{'x' * 80}"},
+            "it is too long for the Unix sockets in there: at most 82 bytes",
+        ),
+    ],
+)
+def test_serve_says_in_one_line_why_it_cannot(
+    arguments: tuple[str, ...], environ: dict[str, str], line: str
+) -> None:
+    url = {"BRIDGE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    run = pgbridge("serve", "-b", "127.0.0.1:0", *arguments, **url, **environ)
+
+    assert run.returncode == 1
+    assert line in run.stderr
+    assert run.stderr.count("[ERROR]") == 1
+    assert "Traceback" not in run.stderr
+    assert "Booting worker" not in run.stderr
+
+
+@pytest.mark.parametrize("port", ["65535", "70000", "-1"])
+def test_demo_says_in_one_line_that_there_is_no_such_port(port: str) -> None:
+    run = pgbridge("demo", "--port", port)
+
+    assert run.returncode == 1
+    [line] = run.stderr.splitlines()
+    assert "cannot listen at 127.0.0.1:" in line
+    assert "65535 is the highest port; choose others" in line
+
+
+def test_run_folder_may_have_the_longest_path_that_is_allowed(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    with TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short, "x" * (81 - len(short)))
+        server = gunicorn(database.url, run_folder=folder).start()
+
+        assert len(bytes(folder)) == 82
+        assert list(folder.glob("*.sock"))
+        assert "Traceback" not in server.log
+        server.stop()
 
 
 def test_serve_warns_about_settings_that_do_nothing(
