@@ -12,9 +12,25 @@ from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import OLD_BINARIES, Cluster, Database, make_durable
 from support.proxy import Proxy
+from support.temporary import TemporaryFiles
 
 from bridge.postgres.address import Address
 from bridge.postgres.schema import install
+
+_temporary = pytest.StashKey[TemporaryFiles]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let no test leave temporary files where nobody looks."""
+    session.stash[_temporary] = TemporaryFiles()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves temporary files fails."""
+    left = session.stash[_temporary].remove()
+    if left:
+        print(f"\nleft among the temporary files: {', '.join(left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ import sys
 import time
 from itertools import cycle
 
+from support.temporary import nothing_left
+
 from chaos.run import run
 from chaos.scenes import SCENES
 
@@ -15,6 +17,7 @@ KILLS_PER_ROUND = 20
 PAUSE = 1.5
 
 
+@nothing_left()
 def main() -> int:
     """Run rounds until the time is over; 1 when something is wrong."""
     options = _options()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -95,7 +94,6 @@ def run(
             arguments=scene.arguments + (tls_arguments(folder) if scene.tls else ()),
             **scene.settings,
         )
-        stack.callback(shutil.rmtree, server.folder, ignore_errors=True)
         stack.callback(server.end)
         _start(server, scene.workers)
         company = Company(server, database, seed) if scene.readers else None

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from support.postgres import Cluster
+from support.temporary import nothing_left
 
 from benchmarks.machine import describe_machine
 from faults.cases import FAULTS
@@ -18,6 +19,7 @@ from faults.run import run
 PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 
 
+@nothing_left()
 def main() -> int:
     """Let every fault happen; 1 when a promise was broken."""
     options = _options()

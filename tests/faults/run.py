@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -132,7 +131,6 @@ def _set_up(fault: Fault, stack: ExitStack) -> Stage:
         stage.url, workers=fault.workers, arguments=fault.arguments, **fault.settings()
     )
     fault.dress(stage)
-    stack.callback(shutil.rmtree, stage.server.folder, ignore_errors=True)
     stack.callback(stage.server.end)
     stage.server.start()
     wait_until(lambda: len(stage.listening_backends()) == fault.workers)

@@ -6,12 +6,15 @@ import argparse
 import secrets
 import sys
 
+from support.temporary import nothing_left
+
 from fuzz.run import fuzz
 from fuzz.targets import TARGETS
 
 LIVE = "live"
 
 
+@nothing_left()
 def main() -> int:
     """Fuzz every target, then a running server; 1 when something is wrong."""
     options = _options()

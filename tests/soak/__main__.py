@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg2
 from support.gunicorn import Gunicorn
 from support.postgres import Cluster, Database, make_durable
+from support.temporary import nothing_left
 from support.waiting import wait_until
 
 from soak.census import count_greenlets
@@ -42,6 +43,7 @@ class Sample:
     channels: int
 
 
+@nothing_left()
 def main() -> int:
     """Run; 1 when something was left behind."""
     parser = argparse.ArgumentParser(prog="python -m soak")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,6 +66,8 @@ class Gunicorn:
         self.command = [sys.executable, "-m", *run, "-b", bind, "-w", str(workers)]
         self.command += arguments
         self._log = self.folder / "log"
+        #: What was in it when the folder was removed.
+        self._last_log = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(
@@ -105,7 +108,12 @@ class Gunicorn:
         return self.process.wait(STOP_TIMEOUT)
 
     def end(self) -> None:
-        """Whatever the test did, leave nothing running."""
+        """Whatever the test did, leave nothing running, and no files."""
+        self._end_processes()
+        self._last_log = self.log
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_processes(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -116,6 +124,8 @@ class Gunicorn:
 
     @property
     def log(self) -> str:
+        if not self._log.exists():
+            return self._last_log
         return self._log.read_text(errors="replace")
 
     @property
