@@ -18,6 +18,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Seen", "Witness"]
 
@@ -134,13 +135,7 @@ class Witness:
             return None
         try:
             text = os.pread(self._file[1], FILE_BYTES, 0)
-            found = json.loads(text)
-            entry = found["entry"]
-            return Seen(
-                tuple(map(str, found["epochs"])),
-                int(found["position"]),
-                None if entry is None else (int(entry[0]), int(entry[1])),
-            )
+            return _parsed(json.loads(text))
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
@@ -156,6 +151,22 @@ def _newer(one: Seen | None, other: Seen | None) -> Seen | None:
     ):
         return one
     return other
+
+
+def _parsed(fields: Any) -> Seen | None:
+    """Return what `_written` wrote; of anything else None, or it raises."""
+    epochs = tuple(map(str, fields["epochs"]))
+    position, entry = _bigint(fields["position"]), fields["entry"]
+    if entry is not None:
+        entry = _bigint(entry[0]), _bigint(entry[1])
+    return Seen(epochs, position, entry) if epochs else None
+
+
+def _bigint(value: Any) -> int:
+    number = int(value)
+    if number.bit_length() > 63:
+        raise ValueError("no bigint of PostgreSQL")
+    return number
 
 
 def _written(seen: Seen) -> bytes:

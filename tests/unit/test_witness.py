@@ -99,7 +99,17 @@ def test_so_many_epochs_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"epochs": 1, "position": "x", "entry": []}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"epochs": 1, "position": "x", "entry": []}',
+        '{"epochs": [], "position": 1, "entry": null}',
+        '{"epochs": ["e"], "position": 9223372036854775808, "entry": null}',
+        '{"epochs": ["e"], "position": 1, "entry": [1]}',
+    ],
 )
 def test_file_that_makes_no_sense_is_written_anew(tmp_path: Path, text: str) -> None:
     one = witness(tmp_path)
