@@ -176,9 +176,12 @@ class Runtime:
         )
         self.connections = Connections(
             heartbeat_interval=settings.heartbeat_interval,
-            max_connections=min(
-                settings.max_connections or worker_connections,
-                worker_connections - SPARE_CONNECTIONS,
+            max_connections=max(
+                1,
+                min(
+                    settings.max_connections or worker_connections,
+                    worker_connections - SPARE_CONNECTIONS,
+                ),
             ),
         )
         self.websocket = WebSocketOptions(

@@ -86,14 +86,13 @@ class BridgeWorker(GeventWebSocketWorker):
     def check_config(cfg: Any, log: Any) -> None:
         """Warn, once and in the master, about settings that do nothing or harm.
 
-        Refuses to start where no client could be served.
+        Refuses to start where nobody could be served.
         """
-        if cfg.worker_connections <= runtime.SPARE_CONNECTIONS:
+        if cfg.worker_connections < 1:
             log.error(
-                "worker_connections = %d leaves no room for clients: %d are for "
-                "everything that is none; the default is 10000",
+                "worker_connections = %d leaves no room for clients: the default is "
+                "10000",
                 cfg.worker_connections,
-                runtime.SPARE_CONNECTIONS,
             )
             sys.exit(1)
         for name in IGNORED_SETTINGS:

@@ -156,6 +156,8 @@ class Sequencer:
         back_off = BackOff(time.monotonic)
         while not self._stopping.is_set():
             self._present.wait()
+            if self._stopping.is_set():
+                break
             try:
                 with closing(self._options.connect()) as connection:
                     self._connection = connection

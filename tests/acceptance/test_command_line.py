@@ -138,9 +138,8 @@ def test_serve_reports_all_problems_at_once_and_starts_nothing() -> None:
         (
             ("--worker-connections", "0"),
             {},
-            "worker_connections = 0 leaves no room for clients: 100 are for",
+            "worker_connections = 0 leaves no room for clients",
         ),
-        (("--worker-connections", "100"), {}, "worker_connections = 100 leaves no"),
         (("-b", "127.0.0.1:65536"), {}, "cannot listen at port 65536: 65535 is"),
         (("-b", "[::1]:99999"), {}, "cannot listen at port 99999: 65535 is"),
         (

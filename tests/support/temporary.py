@@ -11,8 +11,9 @@ from pathlib import Path
 
 __all__ = ["TemporaryFiles", "nothing_left"]
 
-ALLOWED = (f"pgbridge-{os.getuid()}", "pytest-of-")
-"""What stays by design: the default of BRIDGE_RUN_FOLDER; what pytest keeps."""
+ALLOWED = (f"pgbridge-{os.getuid()}", "pytest-of-", ".lockfile")
+"""What begins like this stays by design: the default of BRIDGE_RUN_FOLDER, what
+pytest keeps, the lock of the embedded PostgreSQL."""
 
 
 class TemporaryFiles:
@@ -59,4 +60,4 @@ def nothing_left() -> Iterator[None]:
 
 
 def _is_allowed(name: str) -> bool:
-    return name == ALLOWED[0] or name.startswith(ALLOWED[1])
+    return name.startswith(ALLOWED)
