@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test unit style types docs check-docs bench fuzz chaos soak faults clean
+.PHONY: run test unit style types docs check-docs bench fuzz chaos soak faults \
+	autobahn clean
 
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo
@@ -46,6 +47,10 @@ soak: $(VENV)/dev
 # Every fault that is known, injected and accounted for; writes docs/faults.md.
 faults: $(VENV)/dev
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
+# RFC 6455 as others test it; needs Python 2.7, as that suite does.
+autobahn: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m rfc6455 $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
