@@ -130,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(public: str | None, options: list[str]) -> NoReturn:
     if public is not None:
         os.environ["BRIDGE_PUBLIC_CHANNELS"] = public
+    workers = os.environ.get("WEB_CONCURRENCY", "1")
+    if not workers.isdecimal():  # Gunicorn would answer with a traceback
+        raise SettingsError(
+            [f"WEB_CONCURRENCY={workers!r} is no whole number of workers: 1 or more"]
+        )
     if not _has_config(options):
         options = ["-c", "python:bridge.hooks.gunicorn_conf", *options]
     # exec: Gunicorn's own restart (USR2) runs the same command line again.

@@ -18,12 +18,12 @@ from typing import Any
 
 from gunicorn.app.wsgiapp import WSGIApplication
 
+from bridge.deployment import problems
 from bridge.errors import BridgeError, DatabaseError, SettingsError
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 from bridge.postgres.probe import probe
 from bridge.postgres.schema import VERSION, EmptyTable, NoSchema, check_version
-from bridge.run_folder import RunFolder
 from bridge.runtime import JOURNAL_SESSIONS, listeners
 from bridge.settings import Settings
 from bridge.worker import SPARE_FILES, BridgeWorker
@@ -69,7 +69,6 @@ def diagnose(gunicorn_options: Sequence[str]) -> Iterator[Finding]:
         address = Address(
             settings.required_database_url, settings.database_password_file
         )
-        RunFolder(settings.run_folder)
     except SettingsError as exc:
         yield from (Finding("FAIL", problem) for problem in exc.problems)
         return
@@ -126,8 +125,8 @@ class _Log:
 
 
 def _gunicorn(config: Any, settings: Settings) -> Iterator[Finding]:
-    if not issubclass(config.worker_class, BridgeWorker):
-        yield Finding("FAIL", "worker_class must be bridge.worker.BridgeWorker")
+    for problem in problems(config, settings, BridgeWorker):
+        yield Finding("FAIL", problem)
     log = _Log()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

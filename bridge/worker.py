@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import gevent
 from gevent.pywsgi import LoggingLogAdapter
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
+from gunicorn.arbiter import Arbiter
 
 from bridge import runtime
 from bridge.access.origin import Proxies
@@ -84,23 +85,11 @@ class BridgeWorker(GeventWebSocketWorker):
 
     @staticmethod
     def check_config(cfg: Any, log: Any) -> None:
-        """Warn, once and in the master, about settings that do nothing or harm.
-
-        Refuses to start where nobody could be served.
-        """
-        if cfg.worker_connections < 1:
-            log.error(
-                "worker_connections = %d leaves no room for clients: the default is "
-                "10000",
-                cfg.worker_connections,
-            )
-            sys.exit(1)
+        """Warn, once and in the master, about settings that do nothing or harm."""
         for name in IGNORED_SETTINGS:
             setting = cfg.settings[name]
             if setting.get() != type(setting)().get():
                 log.warning("%s does nothing under this worker class", name)
-        if cfg.preload_app:
-            log.warning("preload_app loads the application before gevent can patch it")
         if cfg.reuse_port:
             log.warning("reuse_port resets connections at each reload")
         try:
@@ -141,8 +130,17 @@ class BridgeWorker(GeventWebSocketWorker):
     def load_wsgi(self) -> None:
         """Load the application, then start what belongs to it."""
         self._log_through_gunicorn()
-        super().load_wsgi()
-        _tame_garbage_collector()
+        try:
+            super().load_wsgi()
+            _tame_garbage_collector()
+            self._start_runtimes()
+        except SettingsError as exc:
+            # `bridge.hooks.server.on_starting` says it in the master, and earlier.
+            for problem in exc.problems:
+                self.log.error("pgbridge: %s", problem)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def _start_runtimes(self) -> None:
         runtime.start_all(
             workers=self.cfg.workers, worker_connections=self.cfg.worker_connections
         )

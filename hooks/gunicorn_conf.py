@@ -16,7 +16,7 @@ from bridge.hooks.server import when_ready as when_ready
 from bridge.hooks.server import worker_abort as worker_abort
 
 bind = ["127.0.0.1:8001"]
-workers = os.cpu_count() or 1
+workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
 worker_class = "bridge.worker.BridgeWorker"
 worker_connections = 10_000
 backlog = 2048

@@ -10,40 +10,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from gevent.util import format_run_info
 
+from bridge.deployment import problems
 from bridge.errors import SettingsError
 from bridge.metrics import totals
 from bridge.run_folder import RunFolder
 from bridge.runtime import JOURNAL_SESSIONS, listeners
 from bridge.settings import Settings
+from bridge.worker import BridgeWorker
 
 __all__ = ["child_exit", "on_starting", "when_ready", "worker_abort"]
 
-MAX_PORT = 65535
-
 
 def on_starting(server: Any) -> None:
-    """Read the settings in the master: all problems at once, before any worker."""
-    problems = list(_bad_ports(server.cfg))
+    """Say in the master what cannot work: all at once, before any worker."""
     try:
         settings, _, _ = Settings.from_environ(os.environ)
         _ = settings.required_database_url
     except SettingsError as exc:
-        problems += exc.problems
-    for problem in problems:
+        found = exc.problems
+    else:
+        found = tuple(problems(server.cfg, settings, BridgeWorker))
+    for problem in found:
         server.log.error("pgbridge: %s", problem)
-    if problems:
+    if found:
         sys.exit(1)
-
-
-def _bad_ports(cfg: Any) -> Iterator[str]:
-    for address in cfg.address:
-        if isinstance(address, tuple) and not 0 <= address[1] <= MAX_PORT:
-            yield f"cannot listen at port {address[1]}: {MAX_PORT} is the highest"
 
 
 def when_ready(server: Any) -> None:

@@ -19,6 +19,8 @@ from support.waiting import wait_until
 
 Connect = Callable[..., Client]
 
+TESTS = str(Path(__file__).parent.parent)
+
 
 def pgbridge(
     *arguments: str, input: str | None = None, **environ: str
@@ -140,6 +142,27 @@ def test_serve_reports_all_problems_at_once_and_starts_nothing() -> None:
             {},
             "worker_connections = 0 leaves no room for clients",
         ),
+        (("-k", "sync"), {}, "worker_class is 'sync', which serves no WebSocket"),
+        (("-k", "gevent"), {}, "worker_class is 'gevent', which serves no"),
+        (("-k", "gthread"), {}, "worker_class is 'gthread', which serves no"),
+        (("--preload",), {}, "drop --preload, or set  preload_app = False"),
+        (("-w", "0"), {}, "workers = 0 serves nobody: set 1 or more"),
+        ((), {"WEB_CONCURRENCY": "0"}, "workers = 0 serves nobody: set 1 or more"),
+        ((), {"BRIDGE_RUN_FOLDER": "/proc/nowhere"}, "'/proc/nowhere' cannot be used"),
+        ((), {"BRIDGE_RUN_FOLDER": "/etc/passwd"}, "cannot be used: File exists"),
+        ((), {"BRIDGE_RUN_FOLDER": "/usr"}, "'/usr' must be a folder that belongs"),
+        ((), {"BRIDGE_ACCESS": "no.such.Policy"}, "No module named 'no'"),
+        ((), {"BRIDGE_ACCESS": "os.getcwd"}, "it has no method 'identify'"),
+        (
+            (),
+            {"BRIDGE_ACCESS": "support.policies.CannotBeMade", "PYTHONPATH": TESTS},
+            "cannot be used: RuntimeError: no settings of the site two lines",
+        ),
+        (
+            (),
+            {"BRIDGE_ACCESS": "bridge.hooks.signed_token.SignedToken"},
+            "BRIDGE_TOKEN_KEYS_FILE",
+        ),
         (("-b", "127.0.0.1:65536"), {}, "cannot listen at port 65536: 65535 is"),
         (("-b", "[::1]:99999"), {}, "cannot listen at port 99999: 65535 is"),
         (
@@ -160,6 +183,47 @@ def test_serve_says_in_one_line_why_it_cannot(
     assert run.stderr.count("[ERROR]") == 1
     assert "Traceback" not in run.stderr
     assert "Booting worker" not in run.stderr
+
+
+@pytest.mark.parametrize("number", ["-1", "x"])
+def test_serve_says_in_one_line_what_is_no_number_of_workers(number: str) -> None:
+    url = {"BRIDGE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    run = pgbridge("serve", **url, WEB_CONCURRENCY=number)
+
+    assert run.returncode == 1
+    [line] = run.stderr.splitlines()
+    assert f"WEB_CONCURRENCY={number!r} is no whole number of workers" in line
+
+
+def test_worker_class_of_a_configuration_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "site.py"
+    config.write_text(
+        "from bridge.hooks.gunicorn_conf import *\n"
+        "worker_class = 'gthread'\nbind = '127.0.0.1:0'\n"
+    )
+    url = {"BRIDGE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    run = pgbridge("serve", "-c", str(config), **url)
+
+    assert run.returncode == 1
+    assert "worker_class is 'gthread'" in run.stderr
+    assert "Listening at" not in run.stderr
+
+
+def test_without_the_hooks_a_worker_says_it_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "site.py"
+    config.write_text(
+        "worker_class = 'bridge.worker.BridgeWorker'\nbind = '127.0.0.1:0'\n"
+    )
+    run = pgbridge(
+        "serve",
+        *("-c", str(config)),
+        BRIDGE_DATABASE_URL="postgresql://127.0.0.1:1/x",
+        BRIDGE_ACCESS="no.such.Policy",
+    )
+
+    assert run.returncode == 3
+    assert run.stderr.count("BRIDGE_ACCESS='no.such.Policy' cannot be used") == 1
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("port", ["65535", "70000", "-1"])
@@ -190,10 +254,9 @@ def test_serve_warns_about_settings_that_do_nothing(
 ) -> None:
     server = gunicorn(
         database.url,
-        arguments=("--max-requests", "10", "--graceful-timeout", "5", "--preload"),
+        arguments=("--max-requests", "10", "--graceful-timeout", "5"),
     ).start()
 
     assert "max_requests does nothing under this worker class" in server.log
     assert "keepalive does nothing" not in server.log
     assert "graceful_timeout = 5 is too short" in server.log
-    assert "preload_app loads the application before gevent" in server.log

@@ -281,7 +281,7 @@ def test_doctor_fails_where_nothing_can_work(cluster: Cluster) -> None:
     assert wrong[1] == [
         "FAIL BRIDGE_DRAIN_WIDOW is not a setting: did you mean BRIDGE_DRAIN_WINDOW?"
     ]
-    assert "FAIL worker_class must be bridge.worker.BridgeWorker" in stock[1]
+    assert "FAIL worker_class is 'sync'" in "\n".join(stock[1])
 
 
 def test_doctor_says_that_a_full_outbox_stops_publishing(

@@ -71,3 +71,10 @@ class Dawdles:
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
         time.sleep(random.uniform(0, 0.2))
         return True
+
+
+class CannotBeMade:
+    """Its constructor raises, in two lines."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no settings of the site\ntwo lines")

@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("bridge.runtime", "bridge.lag"),),
     (
         (
+            "bridge.deployment",
             "bridge.metrics",
             "bridge.reporter",
             "bridge.doctor",
