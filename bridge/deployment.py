@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from bridge.errors import SettingsError
+from bridge.errors import BridgeError, SettingsError
+from bridge.postgres.address import Address
 from bridge.run_folder import RunFolder
 from bridge.settings import Settings
 
@@ -32,6 +33,10 @@ def problems(cfg: Any, settings: Settings, worker_class: type) -> Iterator[str]:
         worker_class: ours.
     """
     yield from _of_gunicorn(cfg, worker_class)
+    try:
+        Address(settings.required_database_url).check()
+    except BridgeError as exc:
+        yield str(exc)
     # A master that is root, and workers that are not, have other folders.
     if cfg.uid == os.geteuid():
         try:

@@ -65,21 +65,36 @@ class Address:
             DatabaseError: the URL cannot be parsed, the password file cannot
                 be read or a name cannot be resolved.
         """
-        try:
-            given = parse_dsn(self.url)
-        except (psycopg2.Error, UnicodeError):
-            # libpq's own words may quote the password.
-            raise DatabaseError(
-                "the database URL is not valid: check its quotes, and the "
-                "percent-encoding of special characters"
-            ) from None
-        parameters: dict[str, str] = {**KEEPALIVES, **extra, **given}
+        parameters: dict[str, str] = {**KEEPALIVES, **extra, **self._given()}
         if self.password_file is not None:
             parameters["password"] = self._password(self.password_file)
         if resolve is not None and "hostaddr" not in parameters:
             parameters.update(_resolved(parameters, resolve))
         dsn: str = make_dsn(**parameters)
         return dsn
+
+    def check(self) -> None:
+        """Check what can be checked without a try.
+
+        Raises:
+            DatabaseError: the URL cannot be parsed.
+        """
+        self._given()
+
+    def _given(self) -> dict[str, str]:
+        try:
+            given: dict[str, str] = parse_dsn(self.url)
+        except (psycopg2.Error, UnicodeError):
+            # libpq's own words may quote the password.
+            unknown = _unknown_parameter(self.url)
+            raise DatabaseError(
+                "the database URL is not valid: check its quotes, and the "
+                "percent-encoding of special characters"
+                if unknown is None
+                else f"the database URL has a parameter {unknown!r}, which libpq, "
+                "PostgreSQL's own client, does not know: take it out"
+            ) from None
+        return given
 
     def __str__(self) -> str:
         """Where it is, for logs: nothing that could be a secret."""
@@ -105,6 +120,23 @@ class Address:
             raise DatabaseError(
                 f"cannot read BRIDGE_DATABASE_PASSWORD_FILE {path!r}: {reason}"
             ) from None
+
+
+def _unknown_parameter(url: str) -> str | None:
+    """Return the first parameter of a URL that libpq does not know.
+
+    Other clients have their own. None: there is none, or what looks like one
+    could be a part of a password.
+    """
+    _, _, query = url.partition("?")
+    if "@" in query:
+        return None
+    for name in re.findall(r"(?:^|&)([a-zA-Z_]+)=", query):
+        try:
+            parse_dsn(f"{name}=''")
+        except psycopg2.Error:
+            return str(name)
+    return None
 
 
 def _resolved(parameters: dict[str, str], resolve: Resolve) -> dict[str, str]:

@@ -152,6 +152,12 @@ def test_serve_reports_all_problems_at_once_and_starts_nothing() -> None:
         ((), {"BRIDGE_RUN_FOLDER": "/etc/passwd"}, "cannot be used: File exists"),
         ((), {"BRIDGE_RUN_FOLDER": "/usr"}, "'/usr' must be a folder that belongs"),
         ((), {"BRIDGE_ACCESS": "no.such.Policy"}, "No module named 'no'"),
+        (
+            (),
+            {"BRIDGE_DATABASE_URL": "postgresql://u:secret@h/x?pool_size=5"},
+            "the database URL has a parameter 'pool_size', which libpq",
+        ),
+        ((), {"BRIDGE_DATABASE_URL": "postgresql://[h/x"}, "URL is not valid"),
         ((), {"BRIDGE_ACCESS": "os.getcwd"}, "it has no method 'identify'"),
         (
             (),
@@ -176,10 +182,11 @@ def test_serve_says_in_one_line_why_it_cannot(
     arguments: tuple[str, ...], environ: dict[str, str], line: str
 ) -> None:
     url = {"BRIDGE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
-    run = pgbridge("serve", "-b", "127.0.0.1:0", *arguments, **url, **environ)
+    run = pgbridge("serve", "-b", "127.0.0.1:0", *arguments, **(url | environ))
 
     assert run.returncode == 1
     assert line in run.stderr
+    assert "secret" not in run.stderr
     assert run.stderr.count("[ERROR]") == 1
     assert "Traceback" not in run.stderr
     assert "Booting worker" not in run.stderr

@@ -110,6 +110,34 @@ def test_url_that_cannot_be_parsed_is_a_database_error_that_quotes_nothing(
     assert str(address) == "(not valid)"
 
 
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("schema=public", "schema"),
+        ("pool_size=5", "pool_size"),
+        ("sslmode=require&charset=utf8", "charset"),
+    ],
+)
+def test_parameter_of_another_client_is_named(query: str, name: str) -> None:
+    with pytest.raises(DatabaseError, match=f"{name!r}, which libpq"):
+        Address(f"postgresql://ada:s3cret@db/x?{query}").check()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        # An @ that is not encoded: what follows ? could be of the password.
+        "postgresql://ada:p%zz?s3cret=x@db/x",
+        "postgresql://ada@db/x?s3%zzcret=1",
+    ],
+)
+def test_what_could_be_of_a_password_is_not_named(url: str) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        Address(url).check()
+
+    assert "cret" not in str(caught.value)
+
+
 # The password.
 
 
