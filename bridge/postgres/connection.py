@@ -37,6 +37,7 @@ SESSION_SETTINGS = {
     "transaction_timeout": "0",
     # Sequencing compares snapshots, one a statement.
     "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
     # The server's side of noticing a dead peer. A worker that is frozen stops
     # reading; its session would pin the notification queue of the cluster.
     "tcp_keepalives_idle": "30",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psycopg2.extensions
+
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 
 __all__ = ["JournalOptions"]
+
+PRIMARY = "primary" if psycopg2.extensions.libpq_version() >= 140000 else "read-write"
+"""Of target_session_attrs. The latter also refuses a role whose transactions are
+read-only by default, which a session can change."""
 
 MAX_LOCK_WAIT = 2.0
 """Seconds; longer than PostgreSQL waits before it sends autovacuum away."""
@@ -38,7 +44,7 @@ class JournalOptions:
             timeout=self.timeout,
             application_name=self.application_name,
             # A standby's snapshots say nothing about what will commit.
-            options={"target_session_attrs": "read-write"},
+            options={"target_session_attrs": PRIMARY},
         )
         try:
             patience = min(MAX_LOCK_WAIT, self.timeout / 2)

@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = "10"
 MAX_NOTIFY_BYTES = 7999
 """Of a payload (PostgreSQL, NOTIFY)."""
 
-_NO_PUBLISH = "SELECT to_regproc('bridge.publish') IS NULL"
+_NO_PUBLISH = "SELECT to_regprocedure('bridge.publish(text, text)') IS NULL"
 
 
 class Blocked(DatabaseError):
@@ -46,6 +46,8 @@ def connect(address: Address) -> PgConnection:
     except psycopg2.Error as exc:
         raise DatabaseError(f"cannot connect to {address}: {exc}".strip()) from exc
     connection.autocommit = True
+    # A site's role may be read-only unless somebody asks for more.
+    execute(connection, "SET default_transaction_read_only = off")
     return connection
 
 

@@ -12,7 +12,7 @@ RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM bridge.publish('kept_' || NEW.id, row_to_json(NEW)::text);
+    PERFORM bridge.publish('kept_' || NEW.id, row_to_json(NEW));
     RETURN NEW;
 END;
 $$;

@@ -1,4 +1,5 @@
--- Schema bridge, version 3: what a worker has seen is held against what is there.
+-- Schema bridge, version 3: what a worker has seen is held against what is there;
+-- json and jsonb are published as they are.
 --
 -- Run by `pgbridge install`, or by hand after 002. Safe to run twice.
 
@@ -136,6 +137,29 @@ REVOKE ALL ON FUNCTION
     bridge.moment(timestamptz),
     bridge.begin_epoch()
 FROM PUBLIC;
+
+-- The same as with text: row_to_json(NEW) needs no cast. (A literal is text.)
+CREATE OR REPLACE FUNCTION bridge.publish(channel text, payload json)
+RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT bridge.publish(channel, payload::text)
+$$;
+
+COMMENT ON FUNCTION bridge.publish(text, json) IS
+    'tell the subscribers of a channel when this transaction commits';
+
+CREATE OR REPLACE FUNCTION bridge.publish(channel text, payload jsonb)
+RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT bridge.publish(channel, payload::text)
+$$;
+
+COMMENT ON FUNCTION bridge.publish(text, jsonb) IS
+    'tell the subscribers of a channel when this transaction commits';
 
 -- Who may step has to ask first: roles of workers that are there already.
 DO $$

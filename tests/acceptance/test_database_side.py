@@ -60,6 +60,43 @@ def test_pooler_in_session_mode_is_served(
         assert page.payloads(1) == ["through the pooler"]
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "default_transaction_read_only = on",
+        # Of PostgreSQL 17 and newer; a step would end the session.
+        "transaction_timeout = '300ms'",
+        "statement_timeout = '200ms'",
+        "idle_session_timeout = '300ms'",
+    ],
+)
+def test_what_a_role_sets_for_its_sessions_does_no_harm(
+    gunicorn: MakeGunicorn,
+    durable_database: Database,
+    client: Callable[..., Client],
+    setting: str,
+) -> None:
+    database = durable_database
+    role = f"worker_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN; ALTER ROLE {role} SET {setting}")
+    database.execute(f"SELECT bridge.grant_to_worker('{role}')")
+    try:
+        server = gunicorn(make_dsn(database.url, user=role)).start()
+        page = client(server, "a", "kept_a")
+        assert page.receive()["type"] == page.receive()["type"] == "subscribed"
+
+        time.sleep(1.0)  # longer than any of them
+        database.notify("a", "plain")
+        assert page.payloads(1) == ["plain"]
+        database.publish("kept_a", "kept")
+        assert page.payloads(1) == ["kept"]
+
+        assert server.stop() == 0
+        assert "[WARNING]" not in server.log
+    finally:
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_full_server_is_not_hammered(
     gunicorn: MakeGunicorn, client: Callable[..., Client]
 ) -> None:

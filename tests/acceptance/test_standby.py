@@ -32,7 +32,7 @@ def test_standby_is_said_to_be_one(
     _, standby = pair
     server = gunicorn(standby.url).start(ready=False)
 
-    wait_until(lambda: "session is read-only" in server.log)
+    wait_until(lambda: "server is in hot standby mode" in server.log)
     report = server.readiness()
 
     assert report["ready"] is False

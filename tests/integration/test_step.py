@@ -242,6 +242,36 @@ def test_triggers_of_the_page_publish_rows_in_order(database: Database) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("payload", "written"),
+    [
+        ("'untyped'", "untyped"),
+        ("'{}'", "{}"),
+        ("NULL", ""),
+        ("'text'::varchar", "text"),
+        ("""'{"b":  1}'::json""", '{"b":  1}'),
+        ("""'{"b":  1}'::jsonb""", '{"b": 1}'),
+        ("row_to_json(row(1))", '{"f1":1}'),
+        ("NULL::jsonb", ""),
+    ],
+)
+def test_json_is_published_as_it_is(
+    database: Database, payload: str, written: str
+) -> None:
+    database.execute(f"SELECT bridge.publish('a', {payload})")
+
+    assert database.execute("SELECT payload FROM bridge.outbox") == [(written,)]
+
+
+def test_parameter_without_a_type_is_text(database: Database) -> None:
+    with closing(psycopg2.connect(database.url)) as connection:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("PREPARE p AS SELECT bridge.publish($1, $2)")
+            cursor.execute("EXECUTE p ('a', 'no json')")
+
+    assert database.execute("SELECT payload FROM bridge.outbox") == [("no json",)]
+
+
 @pytest.mark.parametrize("nothing", [None, []])
 def test_nothing_at_once_is_nothing(
     database: Database, nothing: list[str] | None
