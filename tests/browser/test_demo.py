@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -381,4 +383,28 @@ def test_taken_port_is_told_with_what_to_do(demo: Demo) -> None:
 
     assert run.returncode == 1
     assert f"cannot listen at 127.0.0.1:{port}" in run.stderr
-    assert "pgbridge demo --port" in run.stderr
+    assert "make run PORT=9000, or --port 9000" in run.stderr
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.4, 0.8])
+def test_ctrl_c_while_it_starts_leaves_nothing(delay: float, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    environ = {k: v for k, v in os.environ.items() if k != "BRIDGE_DATABASE_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge.cli", "demo", "--port", str(Demo._two_ports())],
+        env={**environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for a whole group of processes
+    ) as process:
+        assert process.stdout is not None
+        assert "starting" in process.stdout.readline()
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGINT)
+        code = process.wait(20)
+        output = process.stdout.read()
+
+    assert code in (0, 130)
+    assert "Traceback" not in output
+    assert list(tmp_path.glob("pgbridge-demo-*")) == []
