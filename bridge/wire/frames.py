@@ -164,7 +164,7 @@ class Decoder:
         buffer = self._buffer + data if self._buffer else data
         position = 0
         try:
-            while not self._ended and self.frames != most:
+            while not self._ended and (most is None or self.frames < most):
                 frame = self._frame(buffer, position)
                 if frame is None:
                     break

@@ -603,6 +603,13 @@ def test_bytes_that_come_meanwhile_stand_behind() -> None:
     assert found == [[], [Text("0")], [Text("1"), Text("2")]]
 
 
+def test_fewer_than_none_is_none() -> None:
+    decoder = Decoder(1000)
+
+    assert decoder.feed(client_frame(TEXT, b"0"), -1) == []
+    assert decoder.feed(b"", 1) == [Text("0")]
+
+
 def test_frames_are_counted_also_where_they_complete_nothing() -> None:
     decoder = Decoder(LIMIT)
     data = client_frame(TEXT, b"a", final=False) + client_frame(PING)
