@@ -11,9 +11,12 @@ from pathlib import Path
 
 __all__ = ["TemporaryFiles", "nothing_left"]
 
-ALLOWED = (f"pgbridge-{os.getuid()}", "pytest-of-", ".lockfile")
-"""What begins like this stays by design: the default of BRIDGE_RUN_FOLDER, what
-pytest keeps, the lock of the embedded PostgreSQL."""
+OURS = ("pgbridge-", "tmp", "wgunicorn-")
+"""How names of ours begin, of Python's own and Gunicorn's. What browsers and the
+embedded PostgreSQL leave is removed as well, but is nobody's fault here."""
+
+DEFAULT_RUN_FOLDER = f"pgbridge-{os.getuid()}"
+"""It stays by design."""
 
 
 class TemporaryFiles:
@@ -27,10 +30,10 @@ class TemporaryFiles:
         self._use(str(self.folder))
 
     def remove(self) -> list[str]:
-        """Go back to where they were before; returns what is still there."""
+        """Remove the folder; returns what of ours was still in it."""
         self._use(self._before)
         left = sorted(
-            file.name for file in self.folder.iterdir() if not _is_allowed(file.name)
+            file.name for file in self.folder.iterdir() if _is_ours(file.name)
         )
         shutil.rmtree(self.folder)
         return left
@@ -59,5 +62,5 @@ def nothing_left() -> Iterator[None]:
     assert not left, f"left among the temporary files: {', '.join(left)}"
 
 
-def _is_allowed(name: str) -> bool:
-    return name.startswith(ALLOWED)
+def _is_ours(name: str) -> bool:
+    return name.startswith(OURS) and name != DEFAULT_RUN_FOLDER
