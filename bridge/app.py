@@ -18,12 +18,12 @@ from flask import Flask, Response, abort, jsonify, request
 from bridge.access.policy import Request, load_policy
 from bridge.clients.handshake import UPGRADE, accept
 from bridge.clients.websocket import opener
-from bridge.errors import ClientError, RequestRefused, SettingsError, Unavailable
-from bridge.health import readiness
-from bridge.metrics import render
-from bridge.run_folder import RunFolder
-from bridge.runtime import Runtime
-from bridge.settings import Settings
+from bridge.operations.health import readiness
+from bridge.operations.metrics import render
+from bridge.server.run_folder import RunFolder
+from bridge.server.runtime import Runtime
+from bridge.values.errors import ClientError, RequestRefused, SettingsError, Unavailable
+from bridge.values.settings import Settings
 from bridge.wire import native
 
 __all__ = ["create_app"]

@@ -12,11 +12,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, NoReturn
 
 from bridge import __version__
-from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
-from bridge.cursor import parse_cursor
-from bridge.errors import BridgeError, SettingsError
-from bridge.run_folder import RunFolder
-from bridge.settings import Settings, variable
+from bridge.server.run_folder import RunFolder
+from bridge.values.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
+from bridge.values.cursor import parse_cursor
+from bridge.values.errors import BridgeError, SettingsError
+from bridge.values.settings import Settings, variable
 
 if TYPE_CHECKING:
     from bridge.postgres.address import Address
@@ -170,7 +170,7 @@ def _publish(channel: str, payload: str, durable: bool) -> int:
 
 
 def _listen(channels: Sequence[str], after: str | None) -> int:
-    from bridge.postgres.watch import listen
+    from bridge.postgres.listen import listen
 
     cursor = None if after is None else parse_cursor(after)
     for published in listen(_address(), channels, cursor):

@@ -18,14 +18,14 @@ from typing import Any
 
 from gunicorn.app.wsgiapp import WSGIApplication
 
-from bridge.deployment import problems
-from bridge.errors import BridgeError, DatabaseError, SettingsError
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 from bridge.postgres.probe import probe
 from bridge.postgres.schema import VERSION, EmptyTable, NoSchema, check_version
-from bridge.runtime import JOURNAL_SESSIONS, listeners
-from bridge.settings import Settings
+from bridge.server.deployment import problems
+from bridge.server.runtime import JOURNAL_SESSIONS, listeners
+from bridge.values.errors import BridgeError, DatabaseError, SettingsError
+from bridge.values.settings import Settings
 from bridge.worker import SPARE_FILES, BridgeWorker
 
 __all__ = ["Finding", "diagnose"]

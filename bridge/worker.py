@@ -21,16 +21,16 @@ from gevent.pywsgi import LoggingLogAdapter
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.arbiter import Arbiter
 
-from bridge import runtime
 from bridge.access.origin import Proxies
-from bridge.balance import Table
-from bridge.clients.admission import Admission
-from bridge.clients.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
 from bridge.clients.websocket import CLOSE_TIMEOUT
-from bridge.errors import SettingsError
-from bridge.reporter import Reporter
-from bridge.run_folder import RunFolder
-from bridge.settings import Settings
+from bridge.operations.reporter import Reporter
+from bridge.server import runtime
+from bridge.server.admission import Admission
+from bridge.server.balance import Table
+from bridge.server.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
+from bridge.server.run_folder import RunFolder
+from bridge.values.errors import SettingsError
+from bridge.values.settings import Settings
 
 __all__ = ["BridgeWorker"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from gevent.util import format_run_info
 
-from bridge.deployment import problems
-from bridge.errors import SettingsError
-from bridge.metrics import totals
-from bridge.run_folder import RunFolder
-from bridge.runtime import JOURNAL_SESSIONS, listeners
-from bridge.settings import Settings
+from bridge.operations.metrics import totals
+from bridge.server.deployment import problems
+from bridge.server.run_folder import RunFolder
+from bridge.server.runtime import JOURNAL_SESSIONS, listeners
+from bridge.values.errors import SettingsError
+from bridge.values.settings import Settings
 from bridge.worker import BridgeWorker
 
 __all__ = ["child_exit", "on_starting", "when_ready", "worker_abort"]

@@ -31,9 +31,9 @@ except ImportError as exc:
     ) from exc
 
 from bridge.access.policy import Identity, Request
-from bridge.channels import Patterns
-from bridge.errors import TokenExpired, TokenInvalid
-from bridge.settings import Settings
+from bridge.values.channels import Patterns
+from bridge.values.errors import TokenExpired, TokenInvalid
+from bridge.values.settings import Settings
 
 __all__ = ["SignedToken"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from bridge.errors import RequestRefused
+from bridge.values.errors import RequestRefused
 
 __all__ = ["OriginRules", "Peer", "Proxies"]
 

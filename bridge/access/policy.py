@@ -21,10 +21,10 @@ from typing import Any, Protocol, TypeVar, cast
 import gevent
 from gevent.threadpool import ThreadPool
 
-from bridge.channels import Patterns
-from bridge.counters import COUNTERS
-from bridge.errors import ClientError, TokenInvalid, Unavailable
-from bridge.identity import Identity
+from bridge.values.channels import Patterns
+from bridge.values.counters import COUNTERS
+from bridge.values.errors import ClientError, TokenInvalid, Unavailable
+from bridge.values.identity import Identity
 
 __all__ = [
     "Gatekeeper",

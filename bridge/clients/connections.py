@@ -14,8 +14,8 @@ from typing import Protocol
 
 import gevent
 
-from bridge.counters import COUNTERS
-from bridge.errors import CloseCode
+from bridge.values.counters import COUNTERS
+from bridge.values.errors import CloseCode
 
 __all__ = ["Connection", "Connections"]
 

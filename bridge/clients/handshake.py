@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.errors import RequestRefused
+from bridge.values.errors import RequestRefused
 
 __all__ = ["UPGRADE", "accept"]
 

@@ -23,8 +23,8 @@ from typing import Any, Protocol, cast
 
 import gevent
 
-from bridge.errors import CloseCode
-from bridge.subscription import Before, Subscription
+from bridge.core.subscription import Before, Subscription
+from bridge.values.errors import CloseCode
 
 __all__ = ["Outlet", "OutletOptions", "Transport", "write_all"]
 

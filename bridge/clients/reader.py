@@ -29,7 +29,7 @@ import gevent
 from gevent.monkey import get_original
 
 from bridge.clients.outlet import Transport
-from bridge.limits import Rate
+from bridge.values.limits import Rate
 from bridge.wire import frames
 
 __all__ = ["Reader", "ReaderOptions"]

@@ -20,11 +20,11 @@ import gevent
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import Outlet, OutletOptions, Transport
 from bridge.clients.reader import Reader, ReaderOptions
-from bridge.conversation import Conversation
-from bridge.errors import ClientError, CloseCode
-from bridge.identity import Identity
-from bridge.limits import Addresses
-from bridge.service import Service
+from bridge.core.conversation import Conversation
+from bridge.core.service import Service
+from bridge.values.errors import ClientError, CloseCode
+from bridge.values.identity import Identity
+from bridge.values.limits import Addresses
 from bridge.wire import frames, native
 
 __all__ = ["OnOpen", "WebSocketConnection", "WebSocketOptions", "opener"]

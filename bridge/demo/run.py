@@ -20,11 +20,11 @@ from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from bridge.errors import SettingsError
 from bridge.postgres import schema
 from bridge.postgres.address import Address
 from bridge.postgres.session import connect, execute
-from bridge.settings import Settings
+from bridge.values.errors import SettingsError
+from bridge.values.settings import Settings
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.errors import DatabaseError
+from bridge.values.errors import DatabaseError
 
 try:
     import psycopg2

@@ -21,10 +21,10 @@ from gevent.hub import Waiter
 from psycopg2.extensions import POLL_OK, POLL_READ, Notify
 from psycopg2.extensions import connection as PgConnection
 
-from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.session import Blocked
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
+from bridge.values.errors import DatabaseError
 
 __all__ = ["Connection", "Late"]
 
@@ -133,7 +133,7 @@ class Connection:
         """Quote a channel for LISTEN and UNLISTEN.
 
         Args:
-            channel: without NUL (`bridge.channels.check_channel`).
+            channel: without NUL (`bridge.values.channels.check_channel`).
 
         Raises:
             UnicodeEncodeError: the database's encoding cannot write it.

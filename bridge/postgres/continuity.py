@@ -8,7 +8,7 @@ begins a new epoch then.
 from __future__ import annotations
 
 from bridge.postgres.session import Session
-from bridge.witness import Seen, Witness
+from bridge.postgres.witness import Seen, Witness
 
 __all__ = ["Continuity"]
 

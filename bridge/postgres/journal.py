@@ -18,12 +18,8 @@ from contextlib import closing
 import gevent
 from gevent.event import Event
 
-from bridge.channels import Patterns
-from bridge.counters import COUNTERS
-from bridge.cursor import Cursor
-from bridge.errors import DatabaseError
-from bridge.hub import Hub
-from bridge.message import Gap
+from bridge.core.hub import Hub
+from bridge.core.subscription import State
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.continuity import Continuity
@@ -32,7 +28,11 @@ from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
 from bridge.postgres.locks import naming_blockers
 from bridge.postgres.schema import NoSchema, check_presence, check_version
 from bridge.postgres.session import Blocked
-from bridge.subscription import State
+from bridge.values.channels import Patterns
+from bridge.values.counters import COUNTERS
+from bridge.values.cursor import Cursor
+from bridge.values.errors import DatabaseError
+from bridge.values.message import Gap
 
 __all__ = ["Journal"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bridge.entries import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
-from bridge.message import Gap
+from bridge.core.entries import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Entry, Need, Page
+from bridge.core.recent import Payload
 from bridge.postgres.schema import EmptyTable
 from bridge.postgres.session import Session
-from bridge.recent import Payload
+from bridge.values.message import Gap
 
 __all__ = ["TAIL_ENTRIES", "JournalReader", "Row", "Tail"]
 

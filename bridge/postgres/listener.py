@@ -23,16 +23,16 @@ import gevent
 from gevent.event import Event
 from psycopg2.extensions import Notify
 
-from bridge.channels import not_writable
-from bridge.counters import COUNTERS
-from bridge.errors import ClientError, DatabaseError
-from bridge.message import Batch
+from bridge.core.subscription import State
 from bridge.postgres.address import Address
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.demand import Demand
 from bridge.postgres.probe import probe
-from bridge.subscription import State
+from bridge.values.channels import not_writable
+from bridge.values.counters import COUNTERS
+from bridge.values.errors import ClientError, DatabaseError
+from bridge.values.message import Batch
 
 __all__ = ["Control", "Listener", "ListenerOptions", "Sink"]
 

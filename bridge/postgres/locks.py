@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from bridge.errors import DatabaseError
 from bridge.postgres.connection import Connection
 from bridge.postgres.session import Blocked
+from bridge.values.errors import DatabaseError
 
 __all__ = [
     "DOOR",

@@ -10,9 +10,9 @@ nobody is subscribed. A channel never moves while it is listened to.
 
 from __future__ import annotations
 
-from bridge.errors import Unavailable
+from bridge.core.subscription import State
 from bridge.postgres.listener import Control, Listener, ListenerOptions, Sink
-from bridge.subscription import State
+from bridge.values.errors import Unavailable
 
 __all__ = ["Pool"]
 

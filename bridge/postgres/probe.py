@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from bridge.errors import DatabaseError
 from bridge.postgres.connection import Connection
+from bridge.values.errors import DatabaseError
 
 __all__ = ["probe"]
 

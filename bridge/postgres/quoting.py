@@ -13,7 +13,7 @@ def quote_channel(channel: str, encoding: str) -> str:
     decodes them as the connection's).
 
     Args:
-        channel: without NUL (`bridge.channels.check_channel`).
+        channel: without NUL (`bridge.values.channels.check_channel`).
         encoding: Python's name of the connection's, which is the server's: in
             such a one no byte of a longer character looks like a quote.
 

@@ -11,10 +11,10 @@ from contextlib import closing
 from importlib.resources import files
 from typing import Any
 
-from bridge.channels import check_pattern
-from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.session import Blocked, Session, connect, execute
+from bridge.values.channels import check_pattern
+from bridge.values.errors import DatabaseError
 
 __all__ = [
     "VERSION",

@@ -28,8 +28,6 @@ from contextlib import closing
 import gevent
 from gevent.event import Event
 
-from bridge.counters import COUNTERS
-from bridge.errors import DatabaseError
 from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.continuity import Continuity
@@ -43,6 +41,8 @@ from bridge.postgres.locks import (
     unlock,
 )
 from bridge.postgres.steps import Steps
+from bridge.values.counters import COUNTERS
+from bridge.values.errors import DatabaseError
 
 __all__ = ["Sequencer", "interval_after"]
 

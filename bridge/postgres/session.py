@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
 
-from bridge.errors import DatabaseError
 from bridge.postgres.address import Address
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
+from bridge.values.errors import DatabaseError
 
 __all__ = ["Blocked", "Blocking", "Session", "connect", "execute", "publish"]
 

@@ -74,7 +74,7 @@ class Texts:
         """Quote a channel for LISTEN and UNLISTEN.
 
         Args:
-            channel: without NUL (`bridge.channels.check_channel`).
+            channel: without NUL (`bridge.values.channels.check_channel`).
 
         Raises:
             UnicodeEncodeError: the database cannot write it.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 
-from bridge.errors import CloseCode, ProtocolViolation
+from bridge.values.errors import CloseCode, ProtocolViolation
 
 __all__ = [
     "Binary",

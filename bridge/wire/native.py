@@ -13,8 +13,8 @@ from itertools import repeat
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
-from bridge.errors import BadMessage, UnknownType
-from bridge.message import (
+from bridge.values.errors import BadMessage, UnknownType
+from bridge.values.message import (
     Authenticate,
     Authenticated,
     Batch,

@@ -21,7 +21,7 @@ from support.raw import HANDSHAKE
 from support.tls import context, make_certificate
 from support.waiting import wait_until
 
-from bridge.clients.http_server import SPARE_SLOTS
+from bridge.server.http_server import SPARE_SLOTS
 
 Connect = Callable[..., Client]
 

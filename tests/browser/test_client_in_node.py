@@ -12,7 +12,7 @@ import pytest
 from support.gunicorn import Gunicorn
 from support.postgres import Database
 
-from bridge.errors import CloseCode
+from bridge.values.errors import CloseCode
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "static" / "client" / "pgbridge.js"

@@ -11,7 +11,7 @@ from support.client import Client
 from support.gunicorn import Gunicorn
 from websockets.exceptions import WebSocketException
 
-from bridge.cursor import parse_cursor
+from bridge.values.cursor import parse_cursor
 
 
 class Reader:

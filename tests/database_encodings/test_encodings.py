@@ -20,13 +20,13 @@ from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database, make_durable
 
-from bridge.cursor import parse_cursor
-from bridge.entries import Need
-from bridge.message import Gap
+from bridge.core.entries import Need
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 from bridge.postgres.journal_reader import JournalReader
-from bridge.postgres.watch import listen
+from bridge.postgres.listen import listen
+from bridge.values.cursor import parse_cursor
+from bridge.values.message import Gap
 
 ENCODINGS = (
     "EUC_CN EUC_JP EUC_JIS_2004 EUC_KR EUC_TW ISO_8859_5 ISO_8859_6 ISO_8859_7 "

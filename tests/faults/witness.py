@@ -22,8 +22,8 @@ from typing import Any
 from support.gunicorn import Gunicorn
 from support.raw import HANDSHAKE, PONG, cut_frames, text_frame
 
-from bridge.cursor import parse_cursor
-from bridge.errors import BadCursor
+from bridge.values.cursor import parse_cursor
+from bridge.values.errors import BadCursor
 from faults.account import Entry, Received, Subscribed, Told
 
 RETRY = (0.05, 0.25)

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from support.raw import cut_frames
 
 from bridge.clients.outlet import Outlet, OutletOptions
-from bridge.conversation import Conversation
-from bridge.cursor import Cursor, parse_cursor
-from bridge.errors import CloseCode
-from bridge.service import Service
+from bridge.core.conversation import Conversation
+from bridge.core.service import Service
+from bridge.values.cursor import Cursor, parse_cursor
+from bridge.values.errors import CloseCode
 from bridge.wire import native
 from property.simulated_socket import SimulatedSocket
 

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.doubles import messages, plain_hub
 
-from bridge import fan_out as fan_out_module
-from bridge.conversation import Conversation
-from bridge.errors import BadChannel, CloseCode, TokenInvalid, Unavailable
-from bridge.identity import Identity
-from bridge.limits import Rate
-from bridge.message import Batch
-from bridge.service import Service
-from bridge.subscription import State, Subscription
+from bridge.core import fan_out as fan_out_module
+from bridge.core.conversation import Conversation
+from bridge.core.service import Service
+from bridge.core.subscription import State, Subscription
+from bridge.values.errors import BadChannel, CloseCode, TokenInvalid, Unavailable
+from bridge.values.identity import Identity
+from bridge.values.limits import Rate
+from bridge.values.message import Batch
 from bridge.wire import native
 
 CHANNELS = "ab"

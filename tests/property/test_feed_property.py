@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.doubles import messages
 
-from bridge import entries as entries_module
-from bridge.channels import Patterns
-from bridge.cursor import Cursor, parse_cursor
-from bridge.entries import Entry, Need, Page
-from bridge.errors import BadCursor
-from bridge.fan_out import FanOut
-from bridge.hub import Hub
-from bridge.message import Batch
-from bridge.subscription import Before, State, Subscription
+from bridge.core import entries as entries_module
+from bridge.core.entries import Entry, Need, Page
+from bridge.core.fan_out import FanOut
+from bridge.core.hub import Hub
+from bridge.core.subscription import Before, State, Subscription
+from bridge.values.channels import Patterns
+from bridge.values.cursor import Cursor, parse_cursor
+from bridge.values.errors import BadCursor
+from bridge.values.message import Batch
 from bridge.wire import native
 
 CHANNELS = "abc"

@@ -15,7 +15,7 @@ from unit.doubles import (
     server_frames,
 )
 
-from bridge.errors import CloseCode
+from bridge.values.errors import CloseCode
 from bridge.wire.frames import (
     Binary,
     Close,

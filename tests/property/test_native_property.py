@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.doubles import messages, server_frames
 
-from bridge.errors import BadMessage
-from bridge.message import (
+from bridge.values.errors import BadMessage
+from bridge.values.message import (
     Authenticate,
     Batch,
     Error,

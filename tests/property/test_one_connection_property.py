@@ -14,18 +14,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from bridge import entries as entries_module
-from bridge import fan_out as fan_out_module
-from bridge.channels import Patterns
 from bridge.clients import outlet as outlet_module
-from bridge.cursor import Cursor
-from bridge.entries import Entry, Need, Page
-from bridge.fan_out import FanOut
-from bridge.hub import Hub
-from bridge.limits import Rate
-from bridge.message import Batch
-from bridge.service import Service
-from bridge.subscription import State
+from bridge.core import entries as entries_module
+from bridge.core import fan_out as fan_out_module
+from bridge.core.entries import Entry, Need, Page
+from bridge.core.fan_out import FanOut
+from bridge.core.hub import Hub
+from bridge.core.service import Service
+from bridge.core.subscription import State
+from bridge.values.channels import Patterns
+from bridge.values.cursor import Cursor
+from bridge.values.limits import Rate
+from bridge.values.message import Batch
 from property.simulated_browser import PLAIN, SimulatedBrowser
 from property.simulated_socket import simulated_loop
 

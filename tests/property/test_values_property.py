@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.access.origin import OriginRules, Proxies
-from bridge.channels import Patterns, check_channel
 from bridge.clients.handshake import accept
-from bridge.errors import BadChannel, RequestRefused, SettingsError
-from bridge.settings import Settings, variable
+from bridge.values.channels import Patterns, check_channel
+from bridge.values.errors import BadChannel, RequestRefused, SettingsError
+from bridge.values.settings import Settings, variable
 
 quick = settings(deadline=None, max_examples=200)
 

@@ -10,7 +10,7 @@ from bridge.app import create_app as create_bridge
 from bridge.clients.handshake import UPGRADE, accept
 from bridge.clients.outlet import Transport
 from bridge.clients.websocket import WebSocketConnection
-from bridge.runtime import Runtime
+from bridge.server.runtime import Runtime
 from bridge.wire import frames
 
 __all__ = ["SETTINGS", "create_app"]

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psycopg2
 
-from bridge.errors import DatabaseError
+from bridge.values.errors import DatabaseError
 
 
 class Repeatedly:

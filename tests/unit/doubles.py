@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bridge.channels import Patterns
-from bridge.errors import ClientError
-from bridge.fan_out import FanOut
-from bridge.hub import Hub
-from bridge.message import Batch, ServerMessage
-from bridge.subscription import Before, Mark, State, Subscription
+from bridge.core.fan_out import FanOut
+from bridge.core.hub import Hub
+from bridge.core.subscription import Before, Mark, State, Subscription
+from bridge.values.channels import Patterns
+from bridge.values.errors import ClientError
+from bridge.values.message import Batch, ServerMessage
 from bridge.wire import native
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA

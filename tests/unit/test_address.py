@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from bridge.errors import DatabaseError
 from bridge.postgres.address import KEEPALIVES, Address
+from bridge.values.errors import DatabaseError
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.balance import Row, Table
+from bridge.server.balance import Row, Table
 from unit.doubles import Clock
 
 

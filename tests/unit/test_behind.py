@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.behind import Behind
-from bridge.subscription import Subscription
+from bridge.core.behind import Behind
+from bridge.core.subscription import Subscription
 from bridge.wire import native
 from unit.doubles import RecordingOutlet
 

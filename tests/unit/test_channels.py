@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.channels import MAX_LISTEN_BYTES, Patterns, check_channel, check_pattern
-from bridge.errors import BadChannel
+from bridge.values.channels import (
+    MAX_LISTEN_BYTES,
+    Patterns,
+    check_channel,
+    check_pattern,
+)
+from bridge.values.errors import BadChannel
 
 
 def refusal(name: str) -> str:

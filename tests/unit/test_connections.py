@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from bridge.clients.connections import Connections
-from bridge.errors import CloseCode
+from bridge.values.errors import CloseCode
 from unit.loop import TIMEOUT, run_until
 
 

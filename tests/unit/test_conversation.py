@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from bridge.channels import Patterns
-from bridge.conversation import Conversation
-from bridge.entries import Entry, Page
-from bridge.errors import (
+from bridge.core.conversation import Conversation
+from bridge.core.entries import Entry, Page
+from bridge.core.hub import Hub
+from bridge.core.service import Service
+from bridge.core.subscription import State
+from bridge.values.channels import Patterns
+from bridge.values.errors import (
     BadChannel,
     ClientError,
     CloseCode,
@@ -21,12 +24,9 @@ from bridge.errors import (
     TokenInvalid,
     Unavailable,
 )
-from bridge.hub import Hub
-from bridge.identity import Identity
-from bridge.limits import Rate
-from bridge.message import Batch
-from bridge.service import Service
-from bridge.subscription import State
+from bridge.values.identity import Identity
+from bridge.values.limits import Rate
+from bridge.values.message import Batch
 from bridge.wire import native
 from unit.doubles import (
     Demand,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.cursor import Cursor, parse_cursor
-from bridge.errors import BadCursor
+from bridge.values.cursor import Cursor, parse_cursor
+from bridge.values.errors import BadCursor
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge import errors
-from bridge.errors import (
+from bridge.values import errors
+from bridge.values.errors import (
     BadChannel,
     BadCursor,
     BadMessage,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bridge.fan_out import Audience, FanOut
-from bridge.message import Batch, Interrupted
-from bridge.subscription import Subscription
+from bridge.core.fan_out import Audience, FanOut
+from bridge.core.subscription import Subscription
+from bridge.values.message import Batch, Interrupted
 from bridge.wire import native
 from unit.doubles import CountingCodec, RecordingOutlet, Time
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from bridge import entries as entries_module
-from bridge import feed as feed_module
-from bridge.channels import Patterns
-from bridge.cursor import Cursor
-from bridge.entries import MAX_PAGE_BYTES, Entry, Need, Page
-from bridge.feed import MAX_GROUPS, Feed
-from bridge.message import Batch, Gap
-from bridge.subscription import Mark, Place, State, Subscription
+from bridge.core import entries as entries_module
+from bridge.core import feed as feed_module
+from bridge.core.entries import MAX_PAGE_BYTES, Entry, Need, Page
+from bridge.core.feed import MAX_GROUPS, Feed
+from bridge.core.subscription import Mark, Place, State, Subscription
+from bridge.values.channels import Patterns
+from bridge.values.cursor import Cursor
+from bridge.values.message import Batch, Gap
 from bridge.wire import native
 from unit.doubles import CountingCodec, SlowOutlet, Time
 

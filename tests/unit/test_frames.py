@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from bridge.errors import CloseCode
+from bridge.values.errors import CloseCode
 from bridge.wire.frames import (
     NO_STATUS,
     Binary,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.clients.handshake import UPGRADE, accept
-from bridge.errors import RequestRefused
+from bridge.values.errors import RequestRefused
 
 # RFC 6455, 1.3.
 REQUEST = {

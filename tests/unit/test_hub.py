@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bridge.channels import Patterns
-from bridge.counters import COUNTERS
-from bridge.cursor import Cursor
-from bridge.entries import Entry, Need
-from bridge.errors import BadChannel, Unavailable
-from bridge.hub import Hub
-from bridge.message import Batch, Gap
-from bridge.subscription import State, Subscription
+from bridge.core.entries import Entry, Need
+from bridge.core.hub import Hub
+from bridge.core.subscription import State, Subscription
+from bridge.values.channels import Patterns
+from bridge.values.counters import COUNTERS
+from bridge.values.cursor import Cursor
+from bridge.values.errors import BadChannel, Unavailable
+from bridge.values.message import Batch, Gap
 from bridge.wire import native
 from unit.doubles import (
     CountingCodec,
@@ -1277,7 +1277,7 @@ def test_notification_past_the_journal_is_said_once_for_each_channel(
     house.crowd(2, "kept 1")
     house.crowd(1, "kept 2")
 
-    with caplog.at_level(logging.WARNING, "bridge.hub"):
+    with caplog.at_level(logging.WARNING, "bridge.core.hub"):
         house.hub.publish(Batch("kept 1", ("x",), pid=4711))
         house.hub.publish(Batch("kept 1", ("y",), pid=4712))
         house.hub.publish(Batch("kept 2", ("z",), pid=4713))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.entries import Entry
-from bridge.message import Gap
+from bridge.core.entries import Entry
 from bridge.postgres.journal_reader import SLICE_BYTES, JournalReader, Row
+from bridge.values.message import Gap
 
 
 class Outbox:

@@ -13,74 +13,34 @@ import pytest
 import bridge
 from bridge import hooks
 
-FLOORS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (
-        (
-            "bridge",
-            "bridge.errors",
-            "bridge.settings",
-            "bridge.channels",
-            "bridge.message",
-            "bridge.limits",
-            "bridge.parsers",
-            "bridge.balance",
-            "bridge.cursor",
-            "bridge.recent",
-            "bridge.counters",
-            "bridge.run_folder",
-            "bridge.witness",
-        ),
-    ),
-    (("bridge.wire",),),
-    (
-        (
-            "bridge.identity",
-            "bridge.subscription",
-            "bridge.fan_out",
-            "bridge.entries",
-            "bridge.behind",
-            "bridge.standing",
-            "bridge.feed",
-            "bridge.service",
-            "bridge.conversation",
-            "bridge.hub",
-        ),
-    ),
-    (("bridge.postgres",), ("bridge.clients",), ("bridge.access",)),
-    (("bridge.runtime", "bridge.lag"),),
-    (
-        (
-            "bridge.deployment",
-            "bridge.metrics",
-            "bridge.reporter",
-            "bridge.doctor",
-            "bridge.health",
-            "bridge.worker",
-            "bridge.app",
-            "bridge.cli",
-            "bridge.demo",
-        ),
-    ),
-    (("bridge.hooks",),),
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("values",),
+    ("wire", "core", "access"),
+    ("postgres", "clients", "contrib"),
+    ("server",),
+    ("operations",),
+    ("worker app hooks",),
+    ("doctor cli demo",),
 )
-"""From the ground up. Each floor has rooms, which do not import each other; a
-room has modules and packages, which may. Nobody imports the packages of data,
-`bridge.sql` and `bridge.static`."""
+"""From the ground up. Each floor has rooms, which do not import each other. A
+room is a folder, or modules that belong together; what is in it may import each
+other. Nobody imports the folders of data, `bridge.sql` and `bridge.static`."""
 
-PURE = 3
-"""Up to this many floors from the ground: the standard library only."""
+PURE = ("values", "wire", "core")
+"""Rooms that import the standard library only."""
 
-Place = tuple[int, int]
+ROOT = Path(__file__).parents[2]
+
+Place = tuple[int, str]
 
 
 def place(module: str) -> Place | None:
     """Floor and room of a module; None when it has none."""
+    name = module.split(".")[1] if "." in module else "values"
     for floor, rooms in enumerate(FLOORS):
-        for room, names in enumerate(rooms):
-            for name in names:
-                package = name != "bridge" and module.startswith(name + ".")
-                if module == name or package:
-                    return floor, room
+        for room in rooms:
+            if name in room.split():
+                return floor, room
     return None
 
 
@@ -113,7 +73,7 @@ def violations(modules: Mapping[str, str]) -> list[str]:
         for imported in sorted(set(imports(module, source, modules))):
             library = imported.partition(".")[0]
             if library != "bridge":
-                if own[0] < PURE and library not in sys.stdlib_module_names:
+                if own[1] in PURE and library not in sys.stdlib_module_names:
                     found.append(f"{module} is pure and imports {imported}")
                 if short == library and library not in sys.stdlib_module_names:
                     found.append(f"{module} bears the name of what it imports")
@@ -156,7 +116,24 @@ def test_nothing_in_a_worker_uses_select() -> None:
     )
     found = {module for module, source in house().items() if uses.search(source)}
 
-    assert found == {"bridge.postgres.watch"}  # the command line's
+    assert found == {"bridge.postgres.listen"}  # the command line's
+
+
+def test_design_has_a_row_for_each_floor() -> None:
+    """The table's first column are the folders and modules, floor by floor."""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    section = page.partition("## The house")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.M)
+
+    assert [sorted(re.findall(r"`([a-z]+)/?`", row)) for row in rows] == [
+        sorted(" ".join(rooms).split()) for rooms in FLOORS
+    ]
+
+
+def test_every_folder_and_module_has_a_room() -> None:
+    found = {module.split(".")[1] for module in house() if "." in module}
+
+    assert found == set(" ".join(" ".join(rooms) for rooms in FLOORS).split())
 
 
 def test_house_is_seen_whole() -> None:
@@ -164,7 +141,7 @@ def test_house_is_seen_whole() -> None:
 
     assert {
         "bridge",
-        "bridge.errors",
+        "bridge.values.errors",
         "bridge.wire",
         "bridge.wire.frames",
         "bridge.postgres.listener",
@@ -172,22 +149,25 @@ def test_house_is_seen_whole() -> None:
         "bridge.demo.run",
         "bridge.hooks.server",
     } <= modules.keys()
-    seen = set(imports("bridge.hub", modules["bridge.hub"], modules))
-    assert {"bridge.subscription", "dataclasses"} <= seen
+    seen = set(imports("bridge.core.hub", modules["bridge.core.hub"], modules))
+    assert {"bridge.core.subscription", "dataclasses"} <= seen
 
 
 # That the test sees violations.
 
-LOWER = {name: "" for name in ("bridge", "bridge.errors", "bridge.hub", "bridge.app")}
+LOWER = {
+    name: ""
+    for name in ("bridge", "bridge.values.errors", "bridge.core.hub", "bridge.app")
+}
 
 
 @pytest.mark.parametrize(
     ("module", "source", "violation"),
     [
         (
-            "bridge.hub",
+            "bridge.core.hub",
             "import gevent",
-            "bridge.hub is pure and imports gevent",
+            "bridge.core.hub is pure and imports gevent",
         ),
         (
             "bridge.wire.frames",
@@ -195,39 +175,39 @@ LOWER = {name: "" for name in ("bridge", "bridge.errors", "bridge.hub", "bridge.
             "bridge.wire.frames is pure and imports geventwebsocket.utf8validator",
         ),
         (
-            "bridge.message",
+            "bridge.values.message",
             "from bridge.wire import frames",
-            "bridge.message imports bridge.wire from a higher floor",
+            "bridge.values.message imports bridge.wire from a higher floor",
         ),
         (
-            "bridge.message",
-            "from bridge import hub",
-            "bridge.message imports bridge.hub from a higher floor",
+            "bridge.values.message",
+            "from bridge.core import hub",
+            "bridge.values.message imports bridge.core.hub from a higher floor",
         ),
         (
-            "bridge.message",
-            "from . import hub",
-            "bridge.message imports bridge.hub from a higher floor",
-        ),
-        (
-            "bridge.wire.native",
-            "from ..hub import Hub",
-            "bridge.wire.native imports bridge.hub from a higher floor",
+            "bridge.values.message",
+            "from ..core import hub",
+            "bridge.values.message imports bridge.core.hub from a higher floor",
         ),
         (
             "bridge.wire.native",
-            "from .. import hub",
-            "bridge.wire.native imports bridge.hub from a higher floor",
+            "from ..core.hub import Hub",
+            "bridge.wire.native imports bridge.core.hub from the next room",
         ),
         (
-            "bridge.subscription",
+            "bridge.core.hub",
+            "import bridge.wire.native",
+            "bridge.core.hub imports bridge.wire.native from the next room",
+        ),
+        (
+            "bridge.core.subscription",
             "if TYPE_CHECKING:\n    import bridge.postgres.pool",
-            "bridge.subscription imports bridge.postgres.pool from a higher floor",
+            "bridge.core.subscription imports bridge.postgres.pool from a higher floor",
         ),
         (
             "bridge.clients.websocket",
-            "from bridge.access.policy import Request",
-            "bridge.clients.websocket imports bridge.access.policy from the next room",
+            "from bridge.contrib import flask",
+            "bridge.clients.websocket imports bridge.contrib from the next room",
         ),
         (
             "bridge.postgres.pool",
@@ -236,18 +216,18 @@ LOWER = {name: "" for name in ("bridge", "bridge.errors", "bridge.hub", "bridge.
         ),
         (
             "bridge.clients.websocket",
-            "import bridge.runtime",
-            "bridge.clients.websocket imports bridge.runtime from a higher floor",
+            "import bridge.server.lag",
+            "bridge.clients.websocket imports bridge.server.lag from a higher floor",
         ),
         (
-            "bridge.runtime",
+            "bridge.server.runtime",
             "from bridge import app",
-            "bridge.runtime imports bridge.app from a higher floor",
+            "bridge.server.runtime imports bridge.app from a higher floor",
         ),
         (
             "bridge.app",
-            "import bridge.hooks.server",
-            "bridge.app imports bridge.hooks.server from a higher floor",
+            "import bridge.cli",
+            "bridge.app imports bridge.cli from a higher floor",
         ),
         (
             "bridge.app",
@@ -274,11 +254,11 @@ def test_violation_is_seen(module: str, source: str, violation: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("bridge.message", "from bridge.errors import ClientError"),
-        ("bridge.hub", "from functools import lru_cache\nimport collections.abc"),
-        ("bridge.conversation", "from bridge.hub import Hub"),
+        ("bridge.values.message", "from bridge.values.errors import ClientError"),
+        ("bridge.core.hub", "from functools import lru_cache\nimport collections.abc"),
+        ("bridge.core.conversation", "from bridge.core.hub import Hub"),
         ("bridge.wire.native", "from . import frames\nfrom .frames import Text"),
-        ("bridge.clients.outlet", "import gevent\nfrom bridge import hub"),
+        ("bridge.clients.outlet", "import gevent\nfrom bridge.core import hub"),
         ("bridge.cli", "from bridge import __version__"),
         ("bridge.hooks.server", "from bridge.app import create_app"),
     ],

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bridge.limits import Addresses, AddressRates, Bucket, Rate, address_group
+from bridge.values.limits import Addresses, AddressRates, Bucket, Rate, address_group
 
 # Rates.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.errors import Forbidden, Unavailable
-from bridge.message import (
+from bridge.values.errors import Forbidden, Unavailable
+from bridge.values.message import (
     Authenticate,
     Batch,
     Error,

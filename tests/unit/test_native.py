@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import BadMessage, UnknownType
-from bridge.message import (
+from bridge.values.errors import BadMessage, UnknownType
+from bridge.values.message import (
     Authenticate,
     Authenticated,
     Batch,

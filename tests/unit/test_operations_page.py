@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from bridge.metrics import METRICS
+from bridge.operations.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent.parent
 SUFFIXES = {"counter": "_total", "histogram": "_bucket", "gauge": "", "max": ""}

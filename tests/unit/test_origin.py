@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from bridge.access.origin import OriginRules, Peer, Proxies
-from bridge.errors import RequestRefused
+from bridge.values.errors import RequestRefused
 
 
 def rules(*origins: str, hosts: Iterable[str] = ()) -> OriginRules:

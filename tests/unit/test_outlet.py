@@ -11,9 +11,9 @@ import gevent
 import pytest
 
 from bridge.clients.outlet import Outlet, OutletOptions, write_all
-from bridge.errors import CloseCode
-from bridge.message import Batch, Pong
-from bridge.subscription import Before, Mark, Subscription
+from bridge.core.subscription import Before, Mark, Subscription
+from bridge.values.errors import CloseCode
+from bridge.values.message import Batch, Pong
 from bridge.wire import frames, native
 from unit.doubles import messages
 from unit.loop import TIMEOUT, run_until

@@ -20,9 +20,9 @@ from bridge.access.policy import (
     Request,
     load_policy,
 )
-from bridge.channels import Patterns
-from bridge.errors import ClientError, TokenExpired, TokenInvalid, Unavailable
-from bridge.identity import Identity
+from bridge.values.channels import Patterns
+from bridge.values.errors import ClientError, TokenExpired, TokenInvalid, Unavailable
+from bridge.values.identity import Identity
 from unit.loop import TIMEOUT, run_until
 
 ADA = Identity("ada")

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.clients import reader as module
 from bridge.clients.reader import FRAMES_PER_TURN, Reader, ReaderOptions
-from bridge.limits import Rate
+from bridge.values.limits import Rate
 from bridge.wire.frames import Close, Event, Ping, Text
 from unit.doubles import CLOSE, PING, PONG, TEXT, client_frame
 from unit.loop import TIMEOUT, run_until

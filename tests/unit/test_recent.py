@@ -6,8 +6,8 @@ from sys import getsizeof
 
 import pytest
 
-from bridge.message import Gap
-from bridge.recent import _ENTRY_BYTES, Recent
+from bridge.core.recent import _ENTRY_BYTES, Recent
+from bridge.values.message import Gap
 
 ONE = _ENTRY_BYTES + getsizeof("x")
 """What an entry with one character takes."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import SettingsError
-from bridge.settings import Settings, describe, variable
+from bridge.values.errors import SettingsError
+from bridge.values.settings import Settings, describe, variable
 
 DEFAULTS: dict[str, Any] = {
     "database_url": None,

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bridge.access.policy import Identity, Request
-from bridge.errors import TokenExpired, TokenInvalid
 from bridge.hooks.signed_token import SignedToken
+from bridge.values.errors import TokenExpired, TokenInvalid
 
 SECRET = "a secret of the tests, 32 bytes and more"
 OTHER = "another secret of the tests, long enough"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.standing import Standing
-from bridge.subscription import Before, Mark, Place, Subscription
+from bridge.core.standing import Standing
+from bridge.core.subscription import Before, Mark, Place, Subscription
 from bridge.wire import native
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge.cursor import Cursor
-from bridge.errors import BadChannel, Unavailable
-from bridge.message import Gap, Interrupted, Restored
-from bridge.subscription import MIN_RELOAD_WINDOW, Mark, State, Subscription
+from bridge.core.subscription import MIN_RELOAD_WINDOW, Mark, State, Subscription
+from bridge.values.cursor import Cursor
+from bridge.values.errors import BadChannel, Unavailable
+from bridge.values.message import Gap, Interrupted, Restored
 from bridge.wire import native
 from unit.doubles import RecordingOutlet, messages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from bridge.clients.turnstile import Turnstile
+from bridge.server.turnstile import Turnstile
 from unit.loop import run_until
 
 

@@ -14,10 +14,10 @@ from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions
 from bridge.clients.reader import ReaderOptions
 from bridge.clients.websocket import WebSocketOptions, opener
-from bridge.errors import CloseCode
-from bridge.identity import Identity
-from bridge.limits import Addresses, Rate
-from bridge.service import Service
+from bridge.core.service import Service
+from bridge.values.errors import CloseCode
+from bridge.values.identity import Identity
+from bridge.values.limits import Addresses, Rate
 from unit.doubles import (
     CLOSE,
     TEXT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.witness import MAX_EPOCHS, Seen, Witness
+from bridge.postgres.witness import MAX_EPOCHS, Seen, Witness
 
 ID = "cluster/1/2"
 

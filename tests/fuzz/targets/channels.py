@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from random import Random
 
-from bridge.channels import Patterns, check_channel
-from bridge.errors import BadChannel
-from bridge.message import Error
+from bridge.values.channels import Patterns, check_channel
+from bridge.values.errors import BadChannel
+from bridge.values.message import Error
 from bridge.wire import native
 from fuzz.inputs import mutate, some_text
 from fuzz.run import Target

@@ -15,15 +15,15 @@ from typing import Any
 
 from unit.doubles import make_hub
 
-from bridge.channels import Patterns
-from bridge.conversation import Conversation
-from bridge.entries import Page
-from bridge.errors import CloseCode, TokenInvalid, Unavailable
-from bridge.hub import Hub
-from bridge.identity import Identity
-from bridge.limits import Rate
-from bridge.service import Service
-from bridge.subscription import State, Subscription
+from bridge.core.conversation import Conversation
+from bridge.core.entries import Page
+from bridge.core.hub import Hub
+from bridge.core.service import Service
+from bridge.core.subscription import State, Subscription
+from bridge.values.channels import Patterns
+from bridge.values.errors import CloseCode, TokenInvalid, Unavailable
+from bridge.values.identity import Identity
+from bridge.values.limits import Rate
 from bridge.wire import native
 from fuzz.inputs import mutate, some_text
 from fuzz.run import Target

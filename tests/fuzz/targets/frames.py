@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from bridge.errors import CloseCode
+from bridge.values.errors import CloseCode
 from bridge.wire.frames import (
     Binary,
     Close,

@@ -13,8 +13,8 @@ from typing import Any
 
 from bridge.access.origin import OriginRules, Proxies
 from bridge.clients.handshake import accept
-from bridge.errors import RequestRefused
-from bridge.limits import address_group
+from bridge.values.errors import RequestRefused
+from bridge.values.limits import address_group
 from fuzz.inputs import mutate, some_text
 from fuzz.run import Target
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from random import Random
 
-from bridge.errors import BadMessage
-from bridge.message import (
+from bridge.values.errors import BadMessage
+from bridge.values.message import (
     Authenticate,
     Ping,
     Request,

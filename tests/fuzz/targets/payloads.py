@@ -10,7 +10,7 @@ import json
 from random import Random
 from typing import Any
 
-from bridge.message import Batch
+from bridge.values.message import Batch
 from bridge.wire import native
 from fuzz.inputs import mutate, some_text
 from fuzz.run import Target

@@ -20,9 +20,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bridge.errors import ClientError, TokenExpired, TokenInvalid
 from bridge.hooks.signed_token import SignedToken
-from bridge.identity import Identity
+from bridge.values.errors import ClientError, TokenExpired, TokenInvalid
+from bridge.values.identity import Identity
 from fuzz.inputs import mutate, some_text
 from fuzz.run import Target
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.cursor import parse_cursor
+from bridge.values.cursor import parse_cursor
 from support.attack.durable import DurableRun
 from support.attack.finding import STRICT, Finding, Kind, Rules
 from support.attack.history import Asked, Closed, Entry, Heard, Opened

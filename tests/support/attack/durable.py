@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bridge.cursor import Cursor, parse_cursor
+from bridge.values.cursor import Cursor, parse_cursor
 from support.attack.finding import Kind, Rules
 from support.attack.history import Asked
 from support.attack.truth import Journal

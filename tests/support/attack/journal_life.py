@@ -7,9 +7,9 @@ from contextlib import closing, suppress
 
 import psycopg2
 
-from bridge.errors import DatabaseError
 from bridge.postgres import schema
 from bridge.postgres.address import Address
+from bridge.values.errors import DatabaseError
 from support.attack import chronicle
 from support.postgres import Database, make_durable
 from support.waiting import wait_until

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bridge.cursor import Cursor
+from bridge.values.cursor import Cursor
 
 __all__ = ["Journal", "Moment", "PlainEvents"]
 

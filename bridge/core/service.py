@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bridge.hub import Hub
-from bridge.identity import Access
-from bridge.limits import Rate
-from bridge.message import Request
-from bridge.subscription import Codec
+from bridge.core.hub import Hub
+from bridge.core.subscription import Codec
+from bridge.values.identity import Access
+from bridge.values.limits import Rate
+from bridge.values.message import Request
 
 __all__ = ["ClientCodec", "Service"]
 

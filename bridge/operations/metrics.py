@@ -23,10 +23,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from bridge.counters import COUNTERS, LATENCY_BOUNDS
-from bridge.run_folder import ENDED, RunFolder
-from bridge.runtime import Runtime
-from bridge.subscription import State
+from bridge.core.subscription import State
+from bridge.server.run_folder import ENDED, RunFolder
+from bridge.server.runtime import Runtime
+from bridge.values.counters import COUNTERS, LATENCY_BOUNDS
 
 __all__ = ["METRICS", "Spec", "numbers", "render", "totals"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.errors import ClientError
+from bridge.values.errors import ClientError
 
 __all__ = [
     "Authenticate",

@@ -6,7 +6,7 @@ only while it is not in here.
 
 from __future__ import annotations
 
-from bridge.subscription import Subscription
+from bridge.core.subscription import Subscription
 
 __all__ = ["Behind"]
 

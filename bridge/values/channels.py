@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bridge.errors import BadChannel
+from bridge.values.errors import BadChannel
 
 __all__ = [
     "MAX_CHANNEL_BYTES",

@@ -34,18 +34,18 @@ from gevent.server import StreamServer
 from geventwebsocket.handler import WebSocketHandler
 from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
-from bridge.clients.admission import Admission
 from bridge.clients.handshake import UPGRADE
-from bridge.clients.head import (
+from bridge.clients.transport import take_over
+from bridge.clients.websocket import OnOpen
+from bridge.server.admission import Admission
+from bridge.server.head import (
     MAX_HEAD_BYTES,
     HeadReader,
     HeadTimeout,
     HeadTooLarge,
 )
-from bridge.clients.refusals import FULL, TIMED_OUT, TOO_LARGE, too_many_requests
-from bridge.clients.transport import take_over
-from bridge.clients.turnstile import Turnstile
-from bridge.clients.websocket import OnOpen
+from bridge.server.refusals import FULL, TIMED_OUT, TOO_LARGE, too_many_requests
+from bridge.server.turnstile import Turnstile
 
 __all__ = ["SPARE_SLOTS", "BridgeHandler", "BridgeServer"]
 

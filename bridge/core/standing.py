@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from bridge.behind import Behind
-from bridge.fan_out import Audience, Audiences
-from bridge.subscription import Mark, Outlet, Place, Subscription
+from bridge.core.behind import Behind
+from bridge.core.fan_out import Audience, Audiences
+from bridge.core.subscription import Mark, Outlet, Place, Subscription
 
 __all__ = ["Standing"]
 

@@ -18,7 +18,6 @@ import gevent
 
 from bridge.access.origin import OriginRules, Proxies
 from bridge.access.policy import Gatekeeper, Policy
-from bridge.channels import Patterns
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
 from bridge.clients.reader import ReaderOptions
@@ -27,10 +26,10 @@ from bridge.clients.websocket import (
     MISSED_HEARTBEATS,
     WebSocketOptions,
 )
-from bridge.fan_out import FanOut
-from bridge.hub import Hub
-from bridge.lag import LagWatch
-from bridge.limits import Addresses, Rate
+from bridge.core.fan_out import FanOut
+from bridge.core.hub import Hub
+from bridge.core.service import Service
+from bridge.core.subscription import State
 from bridge.postgres.address import Address
 from bridge.postgres.continuity import Continuity
 from bridge.postgres.journal import Journal
@@ -38,11 +37,12 @@ from bridge.postgres.journal_options import JournalOptions
 from bridge.postgres.listener import ListenerOptions
 from bridge.postgres.pool import Pool
 from bridge.postgres.sequencer import Sequencer
-from bridge.run_folder import RunFolder
-from bridge.service import Service
-from bridge.settings import Settings
-from bridge.subscription import State
-from bridge.witness import Witness
+from bridge.postgres.witness import Witness
+from bridge.server.lag import LagWatch
+from bridge.server.run_folder import RunFolder
+from bridge.values.channels import Patterns
+from bridge.values.limits import Addresses, Rate
+from bridge.values.settings import Settings
 
 __all__ = [
     "SPARE_CONNECTIONS",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bridge.errors import BadCursor
+from bridge.values.errors import BadCursor
 
 __all__ = ["Cursor", "parse_cursor"]
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from bridge import parsers as parse
-from bridge.errors import SettingsError
-from bridge.parsers import Parse
+from bridge.values import parsers as parse
+from bridge.values.errors import SettingsError
+from bridge.values.parsers import Parse
 
 __all__ = ["PREFIX", "Settings", "describe"]
 

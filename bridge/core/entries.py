@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bridge.message import Batch
-from bridge.recent import Payload
+from bridge.core.recent import Payload
+from bridge.values.message import Batch
 
 __all__ = [
     "MAX_PAGE_BYTES",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bridge.counters import COUNTERS
-from bridge.message import Batch, ServerMessage
-from bridge.subscription import Before, Codec, Mark, Subscription
+from bridge.core.subscription import Before, Codec, Mark, Subscription
+from bridge.values.counters import COUNTERS
+from bridge.values.message import Batch, ServerMessage
 
 __all__ = ["Audience", "Audiences", "FanOut", "WriteAll"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from gevent.event import Event
 
-from bridge.limits import AddressRates, Rate
+from bridge.values.limits import AddressRates, Rate
 
 __all__ = ["Admission"]
 

@@ -6,7 +6,7 @@ A plain channel's subscription follows its listener::
        └──────interrupted──▶ away ◀──interrupted── live
 
 A durable one follows the journal: it is answered when its cursor was judged,
-and then stands in one `Place` of `bridge.standing`.
+and then stands in one `Place` of `bridge.core.standing`.
 
 Invariants: `Subscribed` is the first word about a channel except for
 `Interrupted`, and is said once; every `Interrupted` is followed by exactly one
@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bridge.counters import COUNTERS
-from bridge.cursor import Cursor
-from bridge.errors import ClientError
-from bridge.message import (
+from bridge.values.counters import COUNTERS
+from bridge.values.cursor import Cursor
+from bridge.values.errors import ClientError
+from bridge.values.message import (
     Batch,
     Gap,
     Id,
@@ -179,7 +179,7 @@ class Subscription:
         self.active = True
         #: Batches of its audience are for it.
         self.follows = True
-        #: Of a durable channel; `bridge.standing` changes these.
+        #: Of a durable channel; `bridge.core.standing` changes these.
         self.place = Place.NOWHERE
         #: Everything up to here was written; while live: up to the tail.
         self.position = 0

@@ -3,7 +3,7 @@
 Data of plain channels comes in through `publish`, `in_force` and
 `interrupted`, called by the greenlet of the one listener that owns a channel,
 so that a channel's messages have one order. Durable channels follow the
-journal (`bridge.feed`); they are listened to as well, since somebody may
+journal (`bridge.core.feed`); they are listened to as well, since somebody may
 publish past it. Demand goes out through two callables: `want` when the first
 subscription of a channel appears, `unwant` when the last one has left.
 
@@ -16,18 +16,18 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from bridge.channels import (
+from bridge.core.fan_out import Audience, FanOut
+from bridge.core.feed import Feed
+from bridge.core.subscription import MIN_RELOAD_WINDOW, State, Subscription, interrupt
+from bridge.values.channels import (
     MAX_LISTEN_BYTES,
     Patterns,
     check_channel,
     not_writable,
 )
-from bridge.counters import COUNTERS
-from bridge.errors import ClientError
-from bridge.fan_out import Audience, FanOut
-from bridge.feed import Feed
-from bridge.message import Batch, Gap, Interrupted
-from bridge.subscription import MIN_RELOAD_WINDOW, State, Subscription, interrupt
+from bridge.values.counters import COUNTERS
+from bridge.values.errors import ClientError
+from bridge.values.message import Batch, Gap, Interrupted
 
 __all__ = ["RELOADS_PER_SECOND", "Hub"]
 

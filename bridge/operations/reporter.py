@@ -16,9 +16,9 @@ import gevent
 from gevent import socket
 from gevent.server import StreamServer
 
-from bridge.metrics import numbers
-from bridge.run_folder import RunFolder
-from bridge.runtime import Runtime
+from bridge.operations.metrics import numbers
+from bridge.server.run_folder import RunFolder
+from bridge.server.runtime import Runtime
 
 __all__ = ["Reporter"]
 

@@ -2,7 +2,7 @@
 
 Counting must cost nothing in the fan-out, so these are attributes of one
 object for the whole process, and what they are called outside is the business
-of `bridge.metrics`.
+of `bridge.operations.metrics`.
 """
 
 from __future__ import annotations

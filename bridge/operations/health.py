@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.runtime import Runtime
+from bridge.server.runtime import Runtime
 
 __all__ = ["readiness"]
 

@@ -8,7 +8,7 @@ position of the same channel are brought forward together.
 
 Subscriptions come and go while anything is written, since that may pause.
 
-Not here: who stands where, and what may be said of that (`bridge.standing`).
+Not here: who stands where, and what may be said of that (`bridge.core.standing`).
 
 Pure: no socket, no database, no greenlet.
 """
@@ -18,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from bridge.channels import Patterns
-from bridge.counters import COUNTERS
-from bridge.cursor import Cursor
-from bridge.entries import Entry, Found, Need, Page, batches, first_page
-from bridge.fan_out import Audience, Audiences, FanOut
-from bridge.message import Batch, Gap, Interrupted, Restored
-from bridge.recent import Payload, Recent
-from bridge.standing import Standing
-from bridge.subscription import Place, State, Subscription, interrupt
+from bridge.core.entries import Entry, Found, Need, Page, batches, first_page
+from bridge.core.fan_out import Audience, Audiences, FanOut
+from bridge.core.recent import Payload, Recent
+from bridge.core.standing import Standing
+from bridge.core.subscription import Place, State, Subscription, interrupt
+from bridge.values.channels import Patterns
+from bridge.values.counters import COUNTERS
+from bridge.values.cursor import Cursor
+from bridge.values.message import Batch, Gap, Interrupted, Restored
 
 __all__ = ["Feed"]
 

@@ -13,20 +13,20 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as PgConnection
 
-from bridge.channels import (
+from bridge.postgres.address import Address
+from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
+from bridge.postgres.schema import EmptyTable, check_presence, check_version
+from bridge.postgres.session import Blocking, connect
+from bridge.values.channels import (
     MAX_CHANNEL_BYTES,
     MAX_LISTEN_BYTES,
     Patterns,
     check_channel,
     not_writable,
 )
-from bridge.cursor import Cursor, parse_cursor
-from bridge.errors import DatabaseError
-from bridge.message import Gap
-from bridge.postgres.address import Address
-from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
-from bridge.postgres.schema import EmptyTable, check_presence, check_version
-from bridge.postgres.session import Blocking, connect
+from bridge.values.cursor import Cursor, parse_cursor
+from bridge.values.errors import DatabaseError
+from bridge.values.message import Gap
 
 __all__ = ["listen"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import gevent
 
-from bridge.counters import COUNTERS
+from bridge.values.counters import COUNTERS
 
 __all__ = ["LagWatch"]
 

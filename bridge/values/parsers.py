@@ -32,7 +32,7 @@ MAX_SOCKET_PATH = 103
 """Bytes; Linux allows 107."""
 
 MAX_SOCKET_NAME = len("/4194304-4194304.sock")
-"""Two process numbers, as `bridge.run_folder` writes them."""
+"""Two process numbers, as `bridge.server.run_folder` writes them."""
 
 
 def number(low: float, high: float, what: str) -> Parse:

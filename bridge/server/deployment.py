@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from bridge.errors import BridgeError, SettingsError
 from bridge.postgres.address import Address
-from bridge.run_folder import RunFolder
-from bridge.settings import Settings
+from bridge.server.run_folder import RunFolder
+from bridge.values.errors import BridgeError, SettingsError
+from bridge.values.settings import Settings
 
 __all__ = ["problems"]
 

@@ -4,7 +4,7 @@ Each worker has two files in one folder that belongs to its user alone: its
 numbers, written once a second, and a Unix socket on which it says who its
 clients are. Names are ``MASTER-WORKER.json`` and ``.sock``, with process
 numbers, so that several deployments can share the folder. What was seen of
-their journals is there as well (`bridge.witness`).
+their journals is there as well (`bridge.postgres.witness`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import SettingsError
+from bridge.values.errors import SettingsError
 
 __all__ = ["ENDED", "RunFolder"]
 

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from bridge.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
-from bridge.cursor import parse_cursor
-from bridge.errors import (
+from bridge.core.service import ClientCodec, Service
+from bridge.core.subscription import Outlet, State, Subscription
+from bridge.values.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
+from bridge.values.cursor import parse_cursor
+from bridge.values.errors import (
     BadMessage,
     ClientError,
     CloseCode,
@@ -27,9 +29,9 @@ from bridge.errors import (
     TooManyChannels,
     Unavailable,
 )
-from bridge.identity import Identity
-from bridge.limits import Bucket
-from bridge.message import (
+from bridge.values.identity import Identity
+from bridge.values.limits import Bucket
+from bridge.values.message import (
     Authenticate,
     Authenticated,
     Bye,
@@ -44,8 +46,6 @@ from bridge.message import (
     Welcome,
     error_message,
 )
-from bridge.service import ClientCodec, Service
-from bridge.subscription import Outlet, State, Subscription
 
 __all__ = ["Conversation"]
 

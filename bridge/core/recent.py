@@ -11,7 +11,7 @@ from collections import deque
 from operator import itemgetter
 from sys import getsizeof
 
-from bridge.message import Gap
+from bridge.values.message import Gap
 
 __all__ = ["Recent"]
 

@@ -1,0 +1,1 @@
+"""For sites: one module or folder for each framework."""

@@ -1,0 +1,1 @@
+"""What travels and what is set: plain values, standard library only."""
