@@ -30,9 +30,8 @@ except ImportError as exc:
         "the signed-token policy needs PyJWT: pip install 'pgbridge[token]'"
     ) from exc
 
-from bridge.access.policy import Identity, Request
+from bridge.access import Identity, Request, TokenExpired, TokenInvalid
 from bridge.values.channels import Patterns
-from bridge.values.errors import TokenExpired, TokenInvalid
 from bridge.values.settings import Settings
 
 __all__ = ["SignedToken"]

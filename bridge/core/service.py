@@ -9,11 +9,37 @@ from typing import Protocol
 
 from bridge.core.hub import Hub
 from bridge.core.subscription import Codec
-from bridge.values.identity import Access
+from bridge.values.identity import Identity
 from bridge.values.limits import Rate
 from bridge.values.message import Request
 
-__all__ = ["ClientCodec", "Service"]
+__all__ = ["Access", "ClientCodec", "Service"]
+
+
+class Access(Protocol):
+    """Decides who a client is and what it may have. May block."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether `authenticate` can succeed."""
+
+    def authenticate(self, token: str) -> Identity:
+        """Tell whose token it is.
+
+        Raises:
+            TokenInvalid, TokenExpired: it is no good.
+            Unavailable: nobody can say now.
+        """
+
+    def is_public(self, channel: str) -> bool:
+        """Tell whether everybody may have the channel. Does not block."""
+
+    def may_subscribe(self, identity: Identity | None, channel: str) -> bool:
+        """Tell whether a client may have the channel.
+
+        Raises:
+            Unavailable: nobody can say now.
+        """
 
 
 class ClientCodec(Codec, Protocol):

@@ -16,8 +16,9 @@ import weakref
 
 import gevent
 
+from bridge.access.gatekeeper import Gatekeeper
 from bridge.access.origin import OriginRules, Proxies
-from bridge.access.policy import Gatekeeper, Policy
+from bridge.access.policy import Policy
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
 from bridge.clients.reader import ReaderOptions

@@ -180,6 +180,7 @@ class Forbidden(ClientError):
     """The channel is not open to this client."""
 
     code = "forbidden"
+    close_code = CloseCode.FORBIDDEN
     http_status = 403
 
 

@@ -140,6 +140,23 @@ def test_policy_decides_about_what_is_not_public(
     assert nobody.subscribe("inbox_anna")["code"] == "forbidden"
 
 
+def test_client_that_the_policy_does_not_let_in_is_told_to_stay_away(
+    gunicorn: Callable[..., Gunicorn], database: Database, client: Connect
+) -> None:
+    server = gunicorn(
+        database.url,
+        access="support.policies.ByUserHeader",
+        arguments=("--pythonpath", _tests_folder()),
+    ).start()
+
+    messages, code = client(server, additional_headers={"X-User": "banned"}).rest()
+
+    assert [(each["type"], each["code"]) for each in messages] == [
+        ("error", "forbidden")
+    ]
+    assert code == 4503
+
+
 def test_policy_that_fails_or_hangs_disturbs_nobody_else(
     gunicorn: Callable[..., Gunicorn], database: Database, client: Connect
 ) -> None:

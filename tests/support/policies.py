@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from bridge.access.policy import Identity, Request
+from bridge.access import Forbidden, Identity, Request
 
 
 class ByUserHeader:
@@ -15,6 +15,8 @@ class ByUserHeader:
         user = request.headers.get("x-user")
         if user == "raise":
             raise RuntimeError("a policy's bug")
+        if user == "banned":
+            raise Forbidden("you are banned")
         return Identity(user) if user else None
 
     def may_subscribe(self, identity: Identity | None, channel: str) -> bool:

@@ -101,12 +101,13 @@ def test_error_of_a_client_may_say_when_to_ask_again() -> None:
 @pytest.mark.parametrize(
     ("error", "close_code"),
     [
+        (Forbidden, 4503),
         (NotAuthenticated, 4501),
         (TokenInvalid, 4501),
         (TokenExpired, 4001),
     ],
 )
-def test_client_without_a_good_token_is_closed_with(
+def test_client_that_is_not_let_in_is_closed_with(
     error: type[ClientError], close_code: int
 ) -> None:
     assert error("no").close_code == close_code

@@ -16,9 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bridge.access.policy import Identity, Request
+from bridge.access import Identity, Request, TokenExpired, TokenInvalid
 from bridge.hooks.signed_token import SignedToken
-from bridge.values.errors import TokenExpired, TokenInvalid
 
 SECRET = "a secret of the tests, 32 bytes and more"
 OTHER = "another secret of the tests, long enough"
