@@ -9,37 +9,62 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
+from typing import Any
 
 from flask import Flask, Response, abort, jsonify, request
 
-from bridge.access.policy import Request, load_policy
-from bridge.clients.handshake import UPGRADE, accept
-from bridge.clients.websocket import opener
+from bridge.access.policy import load_policy
+from bridge.clients import handshake
+from bridge.clients.connection import HAND_OVER, Connection, opener
+from bridge.clients.websocket import WebSocketConnection
 from bridge.operations.health import readiness
 from bridge.operations.metrics import render
+from bridge.server.entrance import WORKER_CLASS_NEEDED, admit, clients
 from bridge.server.run_folder import RunFolder
 from bridge.server.runtime import Runtime
-from bridge.values.errors import ClientError, RequestRefused, SettingsError, Unavailable
+from bridge.values.errors import RequestRefused, SettingsError
 from bridge.values.settings import Settings
 from bridge.wire import native
 
 __all__ = ["create_app"]
 
-log = logging.getLogger(__name__)
-
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 """Headers by which a proxy says whose request it passes on."""
 
-RETRY_AFTER = 5
-"""Seconds, for a client that is refused because of load."""
 
-WORKER_CLASS_NEEDED = (
-    "pgbridge needs Gunicorn's worker class bridge.worker.BridgeWorker: "
-    "start it with  pgbridge serve,  or set  "
-    'worker_class = "bridge.worker.BridgeWorker"'
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A way of being told.
+
+    Attributes:
+        rules: its addresses; `channel` in them is the first channel.
+        accept: checks a request's environ and returns the answer's headers;
+            raises `RequestRefused`.
+        status: the answer's.
+        connection: what becomes of the socket.
+        upgrade: whether its requests ask for `Upgrade: websocket`.
+    """
+
+    rules: tuple[str, ...]
+    accept: Callable[[Mapping[str, Any]], Mapping[str, str]]
+    status: int
+    connection: type[Connection]
+    upgrade: bool = False
+
+
+TRANSPORTS = (
+    Transport(
+        rules=("/ws", "/ws/<path:channel>"),
+        accept=partial(handshake.accept, subprotocol=native.SUBPROTOCOL),
+        status=101,
+        connection=WebSocketConnection,
+        upgrade=True,
+    ),
 )
 
 
@@ -71,42 +96,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.extensions["pgbridge"] = runtime
 
-    def websocket(channel: str | None = None) -> Response:
-        if runtime.websocket is None:
-            raise RequestRefused(501, WORKER_CLASS_NEEDED)
-        headers = accept(request.environ, native.SUBPROTOCOL)
-        address = _check_origin(runtime)
-        options = runtime.websocket
-        if runtime.draining or options.connections.full:
-            raise _overloaded("no more connections here, try again")
-        if options.addresses.full(address):
-            raise _overloaded("no more connections from your address, try again")
-        identity = refusal = None
-        try:
-            if runtime.gatekeeper.has_policy:
-                identity = runtime.gatekeeper.identify(_policy_request(address))
-        except Unavailable as exc:
-            raise _overloaded(exc.message) from exc
-        except ClientError as exc:
-            refusal = exc
-        channels = request.args.getlist("channel")
-        request.environ[UPGRADE](
-            opener(
-                options,
-                channels=channels if channel is None else [channel, *channels],
-                cursor=request.args.get("cursor"),
-                identity=identity,
-                refusal=refusal,
-                address=address,
-            )
-        )
-        return Response(status=101, headers=headers)
-
-    # An upgrade request matches only rules with websocket=True, any other one
-    # only those without.
-    for rule in ("/ws", "/ws/<path:channel>"):
-        for upgrade in (True, False):
-            app.add_url_rule(rule, view_func=websocket, websocket=upgrade)
+    for transport in TRANSPORTS:
+        _register(app, runtime, transport)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -115,7 +106,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     @app.get("/readyz")
     def readyz() -> tuple[Response, int]:
         ready, report = readiness(runtime)
-        if runtime.websocket is None:
+        if runtime.clients is None:
             report["reason"] = WORKER_CLASS_NEEDED
         return jsonify(report), 200 if ready else 503
 
@@ -143,48 +134,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _check_origin(runtime: Runtime) -> str:
-    """Refuse a foreign page; return the client's address."""
-    headers = request.headers
-    peer = runtime.proxies.peer(
-        request.environ.get("REMOTE_ADDR", ""),
-        headers.get("X-Forwarded-For"),
-        headers.get("X-Forwarded-Proto"),
-        tls=request.environ["wsgi.url_scheme"] == "https",
-    )
-    try:
-        runtime.origins.check(
-            headers.get("Origin"), headers.get("Host", ""), peer.scheme
+def _register(app: Flask, runtime: Runtime, transport: Transport) -> None:
+    """Add the routes of a transport."""
+
+    def view(channel: str | None = None) -> Response:
+        options = clients(runtime)
+        headers = transport.accept(request.environ)
+        visitor = admit(
+            runtime, options, request, () if channel is None else (channel,)
         )
-    except RequestRefused as refusal:
-        log.warning(
-            "refused %s: %s; to allow it, add it to %s (the request's Host is %r, "
-            "its scheme %s)",
-            peer,
-            refusal,
-            "BRIDGE_ALLOWED_HOSTS"
-            if "not served" in refusal.message
-            else "BRIDGE_ALLOWED_ORIGINS",
-            headers.get("Host", ""),
-            peer.scheme or "unknown",
-            extra={"action": "origin_refused"},
+        request.environ[HAND_OVER](
+            transport.status, opener(transport.connection, options, visitor)
         )
-        raise
-    return peer.address
+        return Response(status=transport.status, headers=headers)
 
-
-def _policy_request(address: str) -> Request:
-    return Request(
-        path=request.path,
-        headers={name.lower(): value for name, value in request.headers.items()},
-        cookies=dict(request.cookies),
-        query={name: request.args[name] for name in request.args},
-        address=address,
-    )
-
-
-def _overloaded(message: str) -> RequestRefused:
-    return RequestRefused(503, message, {"Retry-After": str(RETRY_AFTER)})
+    for rule in transport.rules:
+        # An upgrade request matches only rules with websocket=True, any other
+        # one only those without, where it is told what to do instead.
+        for upgrade in {False, transport.upgrade}:
+            app.add_url_rule(rule, rule, view, websocket=upgrade)
 
 
 def _refused(refusal: RequestRefused) -> Response:

@@ -22,12 +22,13 @@ from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from gunicorn.arbiter import Arbiter
 
 from bridge.access.origin import Proxies
-from bridge.clients.websocket import CLOSE_TIMEOUT
+from bridge.clients.connection import CLOSE_TIMEOUT
 from bridge.operations.reporter import Reporter
 from bridge.server import runtime
 from bridge.server.admission import Admission
 from bridge.server.balance import Table
-from bridge.server.http_server import SPARE_SLOTS, BridgeHandler, BridgeServer
+from bridge.server.handler import BridgeHandler
+from bridge.server.http_server import SPARE_SLOTS, BridgeServer
 from bridge.server.run_folder import RunFolder
 from bridge.values.errors import SettingsError
 from bridge.values.settings import Settings
@@ -115,7 +116,7 @@ class BridgeWorker(GeventWebSocketWorker):
             *args,
             error_log=LoggingLogAdapter(self.log, logging.WARNING),
             max_connections=self.cfg.worker_connections,
-            websockets=runtime.open_connections,
+            clients=runtime.open_connections,
             should_wait=self._row.should_wait,
             head_timeout=settings.handshake_timeout,
             admission=Admission(

@@ -17,7 +17,7 @@ import gevent
 from bridge.values.counters import COUNTERS
 from bridge.values.errors import CloseCode
 
-__all__ = ["Connection", "Connections"]
+__all__ = ["Client", "Connections"]
 
 _SLOTS = 50
 _MAX_RUN = 0.004
@@ -30,8 +30,8 @@ RECONNECT_SPREAD = 2.0
 """Seconds over which the clients of a drain are asked to come back, at least."""
 
 
-class Connection(Protocol):
-    """What the sweep and the drain need of a connection."""
+class Client(Protocol):
+    """What heartbeats and the drain need of a connection."""
 
     def beat(self) -> None:
         """Send a heartbeat, or close when the last ones were not answered."""
@@ -61,8 +61,8 @@ class Connections:
     def __init__(self, *, heartbeat_interval: float, max_connections: int) -> None:
         self.max_connections = max_connections
         self._turn = heartbeat_interval / _SLOTS
-        self._slots: list[set[Connection]] = [set() for _ in range(_SLOTS)]
-        self._slot_of: dict[Connection, int] = {}
+        self._slots: list[set[Client]] = [set() for _ in range(_SLOTS)]
+        self._slot_of: dict[Client, int] = {}
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
     def __len__(self) -> int:
@@ -73,20 +73,20 @@ class Connections:
         """Whether another connection must be refused."""
         return len(self._slot_of) >= self.max_connections
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Client) -> None:
         """Take a new connection in."""
         COUNTERS.opened += 1
         slot = random.randrange(_SLOTS)
         self._slots[slot].add(connection)
         self._slot_of[connection] = slot
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: Client) -> None:
         """A connection has ended."""
         COUNTERS.closed += 1
         slot = self._slot_of.pop(connection)
         self._slots[slot].discard(connection)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Client]:
         return iter(tuple(self._slot_of))
 
     def start(self) -> None:
@@ -104,9 +104,7 @@ class Connections:
                 gevent.sleep(self._turn)
                 self._each(slot, lambda connection: connection.beat())
 
-    def _each(
-        self, connections: set[Connection], do: Callable[[Connection], None]
-    ) -> None:
+    def _each(self, connections: set[Client], do: Callable[[Client], None]) -> None:
         began = time.monotonic()
         for connection in tuple(connections):
             if connection in self._slot_of:
@@ -141,6 +139,6 @@ class Connections:
             connection.abandon()
 
     @staticmethod
-    def _dismiss(connection: Connection, spread: float) -> None:
+    def _dismiss(connection: Client, spread: float) -> None:
         delay = round(random.uniform(0, spread), 2)
         connection.dismiss(CloseCode.RESTART, "restart", delay)

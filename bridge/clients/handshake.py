@@ -1,9 +1,5 @@
 """The upgrade to WebSocket, accepted or refused by the view like any request.
 
-`accept` reads the WSGI environ and returns the headers of the 101 answer. The
-server under it (`bridge.worker`) offers `environ[UPGRADE]`, a function that
-takes the socket over once that answer is written.
-
 Source: RFC 6455, 4.2.
 """
 
@@ -17,10 +13,7 @@ from typing import Any
 
 from bridge.values.errors import RequestRefused
 
-__all__ = ["UPGRADE", "accept"]
-
-UPGRADE = "bridge.upgrade"
-"""Key in the environ: `Callable[[OnOpen], None]`, only on an upgrade request."""
+__all__ = ["accept"]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION = "13"

@@ -26,7 +26,7 @@ import gevent
 from bridge.core.subscription import Before, Subscription
 from bridge.values.errors import CloseCode
 
-__all__ = ["Outlet", "OutletOptions", "Transport", "write_all"]
+__all__ = ["ClientSocket", "Outlet", "OutletOptions", "write_all"]
 
 Send = Callable[[bytes | memoryview], int]
 
@@ -37,7 +37,7 @@ _MAX_CHUNKS_PER_TURN = 64
 """Chunks that one watcher call writes before other events get their turn."""
 
 
-class Transport(Protocol):
+class ClientSocket(Protocol):
     """A connected stream socket in non-blocking mode."""
 
     def send(self, data: bytes | memoryview, /) -> int:
@@ -189,22 +189,22 @@ class Outlet:
         "_failed",
         "_options",
         "_send",
-        "_transport",
+        "_socket",
         "_when_idle",
         "direct",
     )
 
     def __init__(
         self,
-        transport: Transport,
+        client: ClientSocket,
         options: OutletOptions,
         failed: Callable[[CloseCode | None], None],
     ) -> None:
-        self._transport = transport
+        self._socket = client
         #: None once nothing is to be written any more.
-        self._send: Send | None = transport.send
+        self._send: Send | None = client.send
         #: The same while nothing waits, else None: for `write_all`.
-        self.direct: Send | None = transport.send
+        self.direct: Send | None = client.send
         self._options = options
         self._failed = failed
         self._backlog: _Backlog | None = None
@@ -243,7 +243,7 @@ class Outlet:
     ) -> None:
         """Keep what the kernel did not take of a chunk; nothing waited before."""
         loop = gevent.get_hub().loop
-        watcher = loop.io(self._transport.fileno(), _WRITABLE)
+        watcher = loop.io(self._socket.fileno(), _WRITABLE)
         timeout = self._options.write_timeout
         timer = loop.timer(timeout, timeout)
         self._backlog = backlog = _Backlog(watcher, timer)

@@ -1,246 +1,38 @@
-"""The HTTP side of a connection: heads, deadlines, and the hand-over.
+"""The listening socket's side of HTTP: who is let in, and who makes room.
 
-gevent's pywsgi has no deadline for a request head or an idle connection, and
-believes in large heads. What is bounded here, and how a client is told:
-
-    a head not complete in time            408, or closed if it said nothing
-    a head of more than 32 KiB or 100 lines    431
-    an idle keep-alive connection          closed
-    a request that takes a minute in all   closed
-    too many requests of one address       they wait, see `admission`
     a TLS handshake not finished in time   closed
     as many connections as there is room   the longest silent one is closed,
                                            or, if none is silent, 503
+    another worker has fewer               it may take the next one
 
-Who calls this: gevent, one greenlet a connection, until it becomes a
-WebSocket (`bridge.clients.websocket`) or ends.
+Who calls this: gevent's event loop, for each connection that comes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import http.client
-import re
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.pywsgi import WSGIHandler
 from gevent.server import StreamServer
-from geventwebsocket.handler import WebSocketHandler
-from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
+from gunicorn.workers.ggevent import PyWSGIServer
 
-from bridge.clients.handshake import UPGRADE
-from bridge.clients.transport import take_over
-from bridge.clients.websocket import OnOpen
 from bridge.server.admission import Admission
-from bridge.server.head import (
-    MAX_HEAD_BYTES,
-    HeadReader,
-    HeadTimeout,
-    HeadTooLarge,
-)
-from bridge.server.refusals import FULL, TIMED_OUT, TOO_LARGE, too_many_requests
+from bridge.server.handler import BridgeHandler
+from bridge.server.head import MAX_HEAD_BYTES
+from bridge.server.refusals import FULL, LINGER, linger
 from bridge.server.turnstile import Turnstile
 
-__all__ = ["SPARE_SLOTS", "BridgeHandler", "BridgeServer"]
-
-KEEP_ALIVE_TIMEOUT = 75.0
-"""Seconds that an idle connection is kept; nginx's own default is 60."""
-
-REQUEST_TIMEOUT = 60.0
-"""Seconds for a request once its head is there, its body and answer included."""
+__all__ = ["SPARE_SLOTS", "BridgeServer"]
 
 SPARE_SLOTS = 32
 """Room in the pool beyond worker_connections, to refuse in."""
 
 GIVE_WAY = 0.004
 """Seconds that a connection is left to a worker that has fewer."""
-
-LINGER = 2.0
-"""Seconds that a refused client has to read why."""
-
-_ABSOLUTE = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
-
-
-def _drain(sock: Any) -> None:
-    """End our direction and read until the peer ends its own.
-
-    Closing a socket with unread bytes in it sends a reset, which would
-    overtake what was written.
-    """
-    sock.shutdown(socket.SHUT_WR)
-    while sock.recv(65536):
-        pass
-
-
-def _has_spoken(sock: Any) -> bool:
-    """Tell whether a request has arrived that nobody has read yet."""
-    try:
-        # The socket inside gevent's, which would wait.
-        return bool(sock._sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
-
-
-class RequestTimeout(OSError):
-    """The request took too long; to pywsgi the client is gone."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EPIPE, "the request took too long")
-
-
-class BridgeHandler(PyWSGIHandler, WebSocketHandler):
-    """One HTTP connection, until it becomes a WebSocket or ends.
-
-    The order of the bases matters: Gunicorn's handler has its access log and
-    environ, gevent-websocket's would hide them.
-    """
-
-    socket: Any
-    environ: Any
-    application: Any
-    close_connection: bool
-    path: Any
-    #: What takes the socket over after the 101; set by the view.
-    _on_open: OnOpen | None = None
-    #: A request has been read on this connection.
-    _served = False
-    #: When the head must be complete, monotonic seconds.
-    _head_due = 0.0
-
-    def handle(self) -> None:
-        """Serve the connection; a client that vanishes is no error."""
-        try:
-            super().handle()
-        except OSError:
-            pass
-
-    def handle_one_request(self) -> Any:
-        """Serve one request; tell what was wrong with one that is none."""
-        result = super().handle_one_request()
-        if not isinstance(result, tuple):
-            return result
-        self.status, body = result
-        self.server.turnstile.wait()
-        with gevent.Timeout(LINGER, OSError):
-            self.socket.sendall(body)
-            self.log_request()
-            _drain(self.socket)
-        return None
-
-    # The head.
-
-    def read_requestline(self) -> str:
-        """Read the next request's first line; a drain ends the wait."""
-        timeout = KEEP_ALIVE_TIMEOUT if self._served else self.server.head_timeout
-        self._head_due = time.monotonic() + timeout
-        self.server.silent[self] = None
-        try:
-            with gevent.Timeout(timeout, HeadTimeout):
-                line: str = super().read_requestline()
-        finally:
-            self.server.silent.pop(self, None)
-        if self._served:
-            self._head_due = time.monotonic() + self.server.head_timeout
-        self._served = True
-        return line
-
-    def read_request(self, raw_requestline: str) -> bool:
-        """Read the rest of the head, for as long as it may take."""
-        if not raw_requestline.isascii():
-            raise ValueError("the address is not ASCII")
-        left = max(0.001, self._head_due - time.monotonic())
-        with gevent.Timeout(left, HeadTimeout):
-            self.server.turnstile.wait()
-            super().read_request(raw_requestline)
-        hosts = self.headers.get_all("host", [])
-        if len(hosts) > 1 or (not hosts and self.request_version == "HTTP/1.1"):
-            raise ValueError("there must be one Host")
-        if len(set(self.headers.get_all("content-length", []))) > 1:
-            raise ValueError("two lengths differ")
-        # RFC 9112, 3.2.2: an address may have its scheme and host in front.
-        self.path = _ABSOLUTE.sub("", self.path, count=1) or "/"
-        return True
-
-    def MessageClass(self, file: Any, *args: Any) -> Any:
-        """Parse the header lines; pywsgi's hook."""
-        return super().MessageClass(HeadReader(file), *args)
-
-    def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
-        if isinstance(ex, HeadTimeout):
-            return "408", TIMED_OUT
-        if isinstance(ex, (HeadTooLarge, http.client.HTTPException)):
-            return "431", TOO_LARGE
-        if isinstance(ex, OSError):
-            raise ex  # The client is gone; there is nobody to answer.
-        if not isinstance(ex, ValueError):
-            # "HTTP/1" for one: pywsgi trips over it and would print where.
-            ex = ValueError(f"the head cannot be read ({type(ex).__name__})")
-        answer: tuple[str, bytes] = super()._handle_client_error(ex)
-        return answer
-
-    # The request.
-
-    def run_application(self) -> None:
-        """Run the application first: it answers an upgrade like any request.
-
-        gevent-websocket would write the 101 before any view could refuse.
-        """
-        WSGIHandler.run_application(self)
-
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
-        if "HTTP_UPGRADE" in environ:
-            environ[UPGRADE] = self._upgrade
-        return environ
-
-    def _upgrade(self, on_open: OnOpen) -> None:
-        self._on_open = on_open
-
-    def finalize_headers(self) -> None:
-        super().finalize_headers()
-        # A body may be left unread: what follows would be read as a request.
-        body = self.content_length or "HTTP_TRANSFER_ENCODING" in self.environ
-        if (self.server.draining or body) and self.code != 101:
-            if not self.close_connection:
-                self.response_headers.append((b"Connection", b"close"))
-            self.close_connection = True
-            # Its other use: pywsgi then does not read what is left of the body.
-            self.wsgi_input._chunked_input_error = True
-
-    def handle_one_response(self) -> None:
-        if not self.server.admission.wait(self.environ):
-            self.application = too_many_requests
-        with gevent.Timeout(REQUEST_TIMEOUT, RequestTimeout):
-            super().handle_one_response()
-        self.environ.pop(UPGRADE, None)  # it refers to this handler
-        on_open, self._on_open = self._on_open, None
-        # An error, also one while the 101 was written, changes the code.
-        if on_open is not None and self.code == 101:
-            self._hand_over(on_open)
-
-    def _hand_over(self, on_open: OnOpen) -> None:
-        """Give the socket up. The handler ends as if it had been closed."""
-        self.close_connection = True
-        sock, self.socket = self.socket, None
-        sock.settimeout(0.0)
-        try:
-            early = self.rfile.read1(65536)
-        except OSError:
-            early = b""
-        self.rfile.close()
-        self.environ = None
-        on_open(take_over(sock), early or b"")
-
-    def log_request(self) -> None:
-        # Gunicorn's access log cannot write a request that was not understood.
-        if self.environ is not None:
-            super().log_request()
 
 
 class BridgeServer(PyWSGIServer):
@@ -254,7 +46,7 @@ class BridgeServer(PyWSGIServer):
         self,
         *args: Any,
         max_connections: int,
-        websockets: Callable[[], int],
+        clients: Callable[[], int],
         should_wait: Callable[[int], bool],
         head_timeout: float,
         admission: Admission,
@@ -263,8 +55,8 @@ class BridgeServer(PyWSGIServer):
         super().__init__(*args, **kwargs)
         #: Connections that may be open in all: Gunicorn's worker_connections.
         self._max_connections = max_connections
-        #: How many of them have become WebSockets and left the pool.
-        self._websockets = websockets
+        #: How many of them a transport has taken over: they have left the pool.
+        self._clients = clients
         #: Whether another worker has fewer connections than so many.
         self._should_wait = should_wait
         #: The others had their chance to take the next connection.
@@ -272,7 +64,7 @@ class BridgeServer(PyWSGIServer):
         #: Seconds for the head of a connection's first request, and for TLS.
         self.head_timeout = head_timeout
         #: Connections that handlers serve. (The pool counts one for a moment
-        #: longer, when its socket is a WebSocket's already.)
+        #: longer, when its socket is handed over already.)
         self._serving = 0
         #: Handlers that wait for a request, the longest waiting first.
         self.silent: dict[BridgeHandler, None] = {}
@@ -289,8 +81,8 @@ class BridgeServer(PyWSGIServer):
 
     @property
     def connections(self) -> int:
-        """How many connections are open, WebSockets included."""
-        return self._serving + self._websockets()
+        """How many connections are open, clients included."""
+        return self._serving + self._clients()
 
     def do_read(self) -> Any:
         """Accept, or leave the connection to a worker that has fewer.
@@ -365,7 +157,7 @@ class BridgeServer(PyWSGIServer):
         try:
             with sock, gevent.Timeout(LINGER, OSError):
                 sock.sendall(FULL)
-                _drain(sock)
+                linger(sock)
         except OSError:
             pass
 
@@ -390,5 +182,14 @@ class BridgeServer(PyWSGIServer):
         try:
             handler.handle()
         finally:
-            if handler.code != 101:
+            if not handler.handed_over:
                 tls.close()
+
+
+def _has_spoken(sock: Any) -> bool:
+    """Tell whether a request has arrived that nobody has read yet."""
+    try:
+        # The socket inside gevent's, which would wait.
+        return bool(sock._sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False

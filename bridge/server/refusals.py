@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["FULL", "TIMED_OUT", "TOO_LARGE", "too_many_requests"]
+__all__ = [
+    "FULL",
+    "LINGER",
+    "TIMED_OUT",
+    "TOO_LARGE",
+    "linger",
+    "too_many_requests",
+]
+
+LINGER = 2.0
+"""Seconds that a refused client has to read why."""
 
 
 def _answer(status: str, text: str, *headers: str) -> bytes:
@@ -38,3 +49,14 @@ def too_many_requests(
     ]
     start_response("503 Service Unavailable", headers)
     return [text]
+
+
+def linger(sock: Any) -> None:
+    """End our direction and read until the peer ends its own.
+
+    Closing a socket with unread bytes in it sends a reset, which would
+    overtake what was written.
+    """
+    sock.shutdown(socket.SHUT_WR)
+    while sock.recv(65536):
+        pass

@@ -19,14 +19,14 @@ import gevent
 from bridge.access.gatekeeper import Gatekeeper
 from bridge.access.origin import OriginRules, Proxies
 from bridge.access.policy import Policy
+from bridge.clients.connection import (
+    CLOSE_TIMEOUT,
+    ConnectionOptions,
+    ReadingOptions,
+)
 from bridge.clients.connections import Connections
 from bridge.clients.outlet import OutletOptions, write_all
-from bridge.clients.reader import ReaderOptions
-from bridge.clients.websocket import (
-    CLOSE_TIMEOUT,
-    MISSED_HEARTBEATS,
-    WebSocketOptions,
-)
+from bridge.clients.websocket import MISSED_HEARTBEATS
 from bridge.core.fan_out import FanOut
 from bridge.core.hub import Hub
 from bridge.core.service import Service
@@ -115,7 +115,7 @@ class Runtime:
         self.journal: Journal | None = None
         self.sequencer: Sequencer | None = None
         self.connections: Connections | None = None
-        self.websocket: WebSocketOptions | None = None
+        self.clients: ConnectionOptions | None = None
         self.hub: Hub | None = None
         self.lag = LagWatch()
         self.draining = False
@@ -185,7 +185,7 @@ class Runtime:
                 ),
             ),
         )
-        self.websocket = WebSocketOptions(
+        self.clients = ConnectionOptions(
             service=Service(
                 hub=hub,
                 access=self.gatekeeper,
@@ -200,7 +200,7 @@ class Runtime:
             connections=self.connections,
             addresses=Addresses(settings.max_connections_per_address),
             outlet=OutletOptions(settings.backlog_bytes, settings.write_timeout),
-            reader=ReaderOptions(
+            reading=ReadingOptions(
                 max_message_bytes=settings.max_message_bytes,
                 rate=message_rate(settings),
                 dead_after=max(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 
 from bridge.app import create_app as create_bridge
-from bridge.clients.handshake import UPGRADE, accept
-from bridge.clients.outlet import Transport
+from bridge.clients.connection import HAND_OVER
+from bridge.clients.handshake import accept
+from bridge.clients.outlet import ClientSocket
 from bridge.clients.websocket import WebSocketConnection
 from bridge.server.runtime import Runtime
 from bridge.wire import frames
@@ -57,12 +58,12 @@ def create_app() -> Flask:
     def echo() -> Response:
         headers = accept(request.environ, SUBPROTOCOL)
 
-        def open(transport: Transport, early: bytes) -> None:
-            options = runtime.websocket
+        def open(client: ClientSocket, early: bytes) -> None:
+            options = runtime.clients
             assert options is not None
-            EchoConnection(options, transport, None, "").open((), None, early)
+            EchoConnection(options, client, None, "").open((), None, early)
 
-        request.environ[UPGRADE](open)
+        request.environ[HAND_OVER](101, open)
         return Response(status=101, headers=headers)
 
     return app

@@ -6,15 +6,24 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from bridge.clients.connection import ConnectionOptions, ReadingOptions
+from bridge.clients.connections import Connections
+from bridge.clients.outlet import OutletOptions
 from bridge.core.fan_out import FanOut
 from bridge.core.hub import Hub
+from bridge.core.service import Service
 from bridge.core.subscription import Before, Mark, State, Subscription
 from bridge.values.channels import Patterns
 from bridge.values.errors import ClientError
+from bridge.values.limits import Addresses, Rate
 from bridge.values.message import Batch, ServerMessage
 from bridge.wire import native
+from unit.loop import TIMEOUT
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
+
+
+UNLIMITED = Rate(per_second=0, burst=0)
 
 
 def client_frame(
@@ -267,3 +276,31 @@ class Demand:
 
     def unwant(self, channel: str) -> None:
         self.calls.append(("unwant", channel))
+
+
+def connection_options(
+    access: Any, rate: Rate = UNLIMITED, **options: Any
+) -> ConnectionOptions:
+    """Make what connections need, on a hub without durable channels.
+
+    Args:
+        rate: of what a client may send.
+        options: of `Service`.
+    """
+    demand = Demand()
+    return ConnectionOptions(
+        service=Service(
+            hub=plain_hub(demand.want, demand.unwant),
+            access=access,
+            heartbeat_interval=60,
+            max_channels=9,
+            subscribe_rate=Rate(per_second=0, burst=1),
+            max_errors=0,
+            **{"authenticate_timeout": 60.0, **options},
+        ),
+        connections=Connections(heartbeat_interval=60, max_connections=9),
+        addresses=Addresses(0),
+        outlet=OutletOptions(1 << 20, TIMEOUT),
+        reading=ReadingOptions(65536, rate, dead_after=TIMEOUT),
+        send_buffer_bytes=0,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.clients.handshake import UPGRADE, accept
+from bridge.clients.handshake import accept
 from bridge.values.errors import RequestRefused
 
 # RFC 6455, 1.3.
@@ -169,7 +169,3 @@ def test_missing_part_is_refused(name: str, http_status: int) -> None:
 
 def test_plain_request_is_told_to_upgrade_whatever_else_is_wrong() -> None:
     assert refusal({"REQUEST_METHOD": "POST"}).http_status == 426
-
-
-def test_server_and_view_agree_on_a_key() -> None:
-    assert UPGRADE == "bridge.upgrade"

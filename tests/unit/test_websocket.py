@@ -10,23 +10,18 @@ from typing import Any
 
 import pytest
 
-from bridge.clients.connections import Connections
-from bridge.clients.outlet import OutletOptions
-from bridge.clients.reader import ReaderOptions
-from bridge.clients.websocket import WebSocketOptions, opener
-from bridge.core.service import Service
+from bridge.clients.connection import Visitor, opener
+from bridge.clients.websocket import WebSocketConnection
 from bridge.values.errors import CloseCode
 from bridge.values.identity import Identity
-from bridge.values.limits import Addresses, Rate
 from unit.doubles import (
     CLOSE,
     TEXT,
-    Demand,
     client_frame,
-    plain_hub,
+    connection_options,
     server_frames,
 )
-from unit.loop import TIMEOUT, run_until
+from unit.loop import run_until
 
 AUTHENTICATE_TIMEOUT = 0.3
 
@@ -59,36 +54,16 @@ class Browser:
     """The far end of a connection that waits for a token."""
 
     def __init__(self, expires_in: float | None = None) -> None:
-        demand = Demand()
-        self.connections = Connections(heartbeat_interval=60, max_connections=9)
+        options = connection_options(
+            Tokens(expires_in), authenticate_timeout=AUTHENTICATE_TIMEOUT
+        )
+        self.connections = options.connections
         near, self._far = socket.socketpair()
         near.setblocking(False)
         self._far.setblocking(False)
         self._received = bytearray()
-        options = WebSocketOptions(
-            service=Service(
-                hub=plain_hub(demand.want, demand.unwant),
-                access=Tokens(expires_in),
-                heartbeat_interval=60,
-                max_channels=9,
-                subscribe_rate=Rate(per_second=0, burst=1),
-                max_errors=0,
-                authenticate_timeout=AUTHENTICATE_TIMEOUT,
-            ),
-            connections=self.connections,
-            addresses=Addresses(0),
-            outlet=OutletOptions(1 << 20, TIMEOUT),
-            reader=ReaderOptions(65536, Rate(per_second=0, burst=0), TIMEOUT),
-            send_buffer_bytes=0,
-        )
-        opener(
-            options,
-            channels=["a"],
-            cursor=None,
-            identity=None,
-            refusal=None,
-            address="",
-        )(near, b"")
+        visitor = Visitor(["a"], cursor=None, identity=None, refusal=None, address="")
+        opener(WebSocketConnection, options, visitor)(near, b"")
 
     def close(self) -> None:
         self._far.close()

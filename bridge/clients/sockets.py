@@ -13,22 +13,22 @@ from typing import Any, cast
 
 from gevent.ssl import SSLSocket
 
-from bridge.clients.outlet import Transport
+from bridge.clients.outlet import ClientSocket
 
-__all__ = ["TlsTransport", "take_over"]
+__all__ = ["TlsSocket", "take_over"]
 
 
-def take_over(sock: Any) -> Transport:
-    """Make a transport of gevent's socket, which must not be used afterwards."""
+def take_over(sock: Any) -> ClientSocket:
+    """Make our own socket of gevent's, which must not be used afterwards."""
     if isinstance(sock, SSLSocket):
-        return TlsTransport(sock)
+        return TlsSocket(sock)
     family, type, proto = sock.family, sock.type, sock.proto
     plain = _socket.socket(family, type, proto, sock.detach())
     plain.setblocking(False)
-    return cast(Transport, plain)
+    return cast(ClientSocket, plain)
 
 
-class TlsTransport:
+class TlsSocket:
     """A TLS connection, written and read without waiting.
 
     OpenSSL's object is called directly: `send` of gevent's SSL socket waits

@@ -1,4 +1,4 @@
-"""What one client sends: read, decoded and handed on, no faster than allowed.
+"""The frames one client sends: read, decoded and handed on, at a bounded rate.
 
 An idle connection keeps no greenlet. A watcher of the event loop reads and
 decodes what arrives; pings and pongs are handled there. Only for a message
@@ -22,20 +22,18 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import gevent
 from gevent.monkey import get_original
 
-from bridge.clients.outlet import Transport
+from bridge.clients.connection import Connection, ConnectionOptions
+from bridge.clients.outlet import ClientSocket
+from bridge.values.identity import Identity
 from bridge.values.limits import Rate
 from bridge.wire import frames
 
-__all__ = ["Reader", "ReaderOptions"]
-
-_READABLE = 1
-"""libev's EV_READ."""
+__all__ = ["FrameReader"]
 
 READ_BYTES = 16 * 1024
 
@@ -56,65 +54,34 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 _poll = get_original("select", "poll")
 
 
-@dataclass(frozen=True, slots=True)
-class ReaderOptions:
-    """What all readers of a worker share.
-
-    Attributes:
-        max_message_bytes: largest message taken from a client.
-        rate: frames of one client: messages, fragments of messages, pings, pongs.
-        dead_after: seconds; a client that is not read and whose kernel has not
-            acknowledged what it was sent for so long is gone.
-    """
-
-    max_message_bytes: int
-    rate: Rate
-    dead_after: float
-    #: The timers of those that pause now: most never do, and a field in each
-    #: reader would cost all of them.
-    pauses: dict[Reader, Any] = field(default_factory=dict)
-
-
-class Reader:
-    """The reading half of a connection, which is built on it.
+class FrameReader(Connection):
+    """A connection whose client sends WebSocket frames.
 
     (An object of its own would make an idle connection a tenth larger.)
     """
 
-    __slots__ = (
-        "_decoder",
-        "_full_at",
-        "_reader_options",
-        "_silent",
-        "_transport",
-        "_watcher",
-    )
+    __slots__ = ("_decoder", "_full_at", "_reading", "_silent")
 
-    def __init__(self, transport: Transport, options: ReaderOptions) -> None:
-        self._transport = transport
-        self._reader_options = options
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        client: ClientSocket,
+        identity: Identity | None,
+        address: str,
+    ) -> None:
+        super().__init__(options, client, identity, address)
+        self._reading = options.reading
         #: What is left of the rate, see `Rate`.
         self._full_at = 0.0
-        self._decoder = frames.Decoder(options.max_message_bytes)
+        self._decoder = frames.Decoder(self._reading.max_message_bytes)
         #: Heartbeats since the peer was last heard.
         self._silent = 0
-        #: None once nothing is to be read any more.
-        self._watcher: Any = gevent.get_hub().loop.io(transport.fileno(), _READABLE)
 
     def _handle(self, event: frames.Event) -> None:
         """Handle what came; may block when it is a `Text`."""
         raise NotImplementedError
 
-    def _end(self) -> None:
-        """The peer has ended the connection, or has vanished."""
-        raise NotImplementedError
-
     def _read(self, early: bytes = b"") -> None:
-        """Begin to read; called once, in a greenlet, since it may block.
-
-        Args:
-            early: what has been read already.
-        """
         self._take(*self._decode(early))
 
     @property
@@ -122,30 +89,21 @@ class Reader:
         """Whether what the peer sends is read now; else it cannot be heard."""
         return not self._ended and bool(self._watcher.active)
 
-    @property
-    def _ended(self) -> bool:
-        """Whether nothing is read any more."""
-        return self._watcher is None
-
     def _lift_limit(self) -> None:
         """Read on at once: only the peer's Close is waited for now."""
-        self._reader_options = replace(self._reader_options, rate=_NO_LIMIT)
-        if self in self._reader_options.pauses:
+        self._reading = replace(self._reading, rate=_NO_LIMIT)
+        if self in self._reading.pauses:
             self._begin_pause(0.0)
 
     def _stop_reading(self) -> None:
-        """Read nothing more. Safe to call twice."""
         self._end_pause()
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
+        super()._stop_reading()
 
     # Called by the event loop: nothing in here may block.
 
     def _readable(self) -> None:
         try:
-            data = self._transport.recv(READ_BYTES)
+            data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
             data = None  # A TLS record with nothing for us in it.
         except OSError:
@@ -173,7 +131,7 @@ class Reader:
 
     def _resume_in_debt(self) -> None:
         """The same for a client that sends too much: is it still there?"""
-        if _has_hung_up(self._transport):
+        if _has_hung_up(self._socket):
             self._end()
         else:
             self._resume()
@@ -188,7 +146,7 @@ class Reader:
         Args:
             at_least: what it costs if no frame is complete.
         """
-        rate, now = self._reader_options.rate, time.monotonic()
+        rate, now = self._reading.rate, time.monotonic()
         most = int(min(FRAMES_PER_TURN, rate.left(self._full_at, now)))
         events = self._decoder.feed(data, most)
         cost = max(self._decoder.frames, at_least)
@@ -204,7 +162,7 @@ class Reader:
             return
         if more:
             self._watcher.stop()
-            rate = self._reader_options.rate
+            rate = self._reading.rate
             self._begin_pause(rate.wait(self._full_at, time.monotonic()))
         elif not self._watcher.active:
             self._watcher.start(self._readable)
@@ -219,10 +177,10 @@ class Reader:
             self._notice_death()
         timer = gevent.get_hub().loop.timer(wait)
         timer.start(resume, update=True)
-        self._reader_options.pauses[self] = timer
+        self._reading.pauses[self] = timer
 
     def _end_pause(self) -> None:
-        timer = self._reader_options.pauses.pop(self, None)
+        timer = self._reading.pauses.pop(self, None)
         if timer is not None:
             timer.stop()
             timer.close()
@@ -233,15 +191,13 @@ class Reader:
         Only what it sends would tell otherwise, and that is not read.
         """
         if _USER_TIMEOUT is not None:
-            milliseconds = int(self._reader_options.dead_after * 1000)
+            milliseconds = int(self._reading.dead_after * 1000)
             with contextlib.suppress(OSError):  # a Unix socket
-                self._transport.setsockopt(
-                    socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds
-                )
+                self._socket.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
 
-def _has_hung_up(transport: Transport) -> bool:
+def _has_hung_up(client: ClientSocket) -> bool:
     """Tell whether the peer's end is there, behind what is not read yet."""
     poll = _poll()
-    poll.register(transport.fileno(), _RDHUP)
+    poll.register(client.fileno(), _RDHUP)
     return bool(poll.poll(0))

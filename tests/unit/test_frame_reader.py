@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from bridge.clients import reader as module
-from bridge.clients.reader import FRAMES_PER_TURN, Reader, ReaderOptions
+from bridge.clients import frame_reader as module
+from bridge.clients.frame_reader import FRAMES_PER_TURN, FrameReader
 from bridge.values.limits import Rate
+from bridge.wire import native
 from bridge.wire.frames import Close, Event, Ping, Text
-from unit.doubles import CLOSE, PING, PONG, TEXT, client_frame
+from unit.doubles import CLOSE, PING, PONG, TEXT, client_frame, connection_options
 from unit.loop import TIMEOUT, run_until
 
 UNLIMITED = Rate(per_second=0, burst=0)
@@ -21,17 +22,19 @@ NEVER = Rate(per_second=0.01, burst=10)
 """Ten, and then nothing for as long as a test takes."""
 
 
-class Peer(Reader):
+class Peer(FrameReader):
     """Both ends of a connection, and what was read.
 
     Args:
         tcp: a TCP connection instead of a Unix one.
     """
 
+    codec = native
+
     def __init__(self, rate: Rate, *, tcp: bool = False) -> None:
         self.near, self.far = _tcp_pair() if tcp else socket.socketpair()
         self.near.setblocking(False)
-        super().__init__(self.near, ReaderOptions(65536, rate, dead_after=TIMEOUT))
+        super().__init__(connection_options(None, rate), self.near, None, "")
         self.events: list[Event] = []
         #: Called with each event.
         self.on_event: Callable[[Event], None] = lambda event: None
@@ -181,7 +184,7 @@ def test_client_within_its_rate_has_no_timer(peer: Callable[..., Peer]) -> None:
     one.wait_for(9)
 
     assert one._is_read
-    assert one._reader_options.pauses == {}
+    assert one._reading.pauses == {}
 
 
 def test_handler_that_waits_is_not_overtaken(peer: Callable[..., Peer]) -> None:
@@ -323,7 +326,7 @@ def test_reader_that_is_stopped_in_a_pause_reads_nothing(
     one._stop_reading()
     one._stop_reading()
     one._lift_limit()
-    assert one._reader_options.pauses == {}
+    assert one._reading.pauses == {}
     pass_time(0.3)
 
     assert len(one.events) == 1
