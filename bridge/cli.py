@@ -15,8 +15,9 @@ from bridge import __version__
 from bridge.server.run_folder import RunFolder
 from bridge.values.channels import MAX_CHANNEL_BYTES, MAX_LISTEN_BYTES, check_channel
 from bridge.values.cursor import parse_cursor
+from bridge.values.environment import variable
 from bridge.values.errors import BridgeError, SettingsError
-from bridge.values.settings import Settings, variable
+from bridge.values.settings import Settings
 
 if TYPE_CHECKING:
     from bridge.postgres.address import Address

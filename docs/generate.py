@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from bridge.operations import metrics
-from bridge.values.settings import Settings, describe, variable
+from bridge.values.environment import describe, variable
+from bridge.values.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +42,7 @@ def settings_page() -> str:
     rows = (
         f"| `{name.replace(' (else ', '` (else `').replace(')', '`)')}"
         f"{'' if ')' in name else '`'} | {default} | {says} |\n"
-        for name, default, says in describe()
+        for name, default, says in describe(Settings)
     )
     return HEAD + "".join(rows) + TAIL
 

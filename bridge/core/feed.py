@@ -2,13 +2,12 @@
 
 Data comes in through `opened`, `advance`, `replayed` and `lost`, called by the
 one greenlet that reads the journal. Demand goes out through `work`: what that
-greenlet must read for those who are behind, which are the ones that came with
-a cursor and the ones that read too slowly. Those who are behind at the same
-position of the same channel are brought forward together.
+greenlet must read for those who are behind.
 
 Subscriptions come and go while anything is written, since that may pause.
 
-Not here: who stands where, and what may be said of that (`bridge.core.standing`).
+Not here: who stands where (`standing`), what a subscription is told of its
+place (`answers`), how those who are behind catch up (`replay`).
 
 Pure: no socket, no database, no greenlet.
 """
@@ -18,20 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from bridge.core.entries import Entry, Found, Need, Page, batches, first_page
-from bridge.core.fan_out import Audience, Audiences, FanOut
+from bridge.core.answers import Answers
+from bridge.core.entries import Entry, Need, Page, batches
+from bridge.core.fan_out import Audiences, FanOut
 from bridge.core.recent import Payload, Recent
+from bridge.core.replay import Replay
 from bridge.core.standing import Standing
-from bridge.core.subscription import Place, State, Subscription, interrupt
+from bridge.core.subscription import State, Subscription, interrupt
 from bridge.values.channels import Patterns
 from bridge.values.counters import COUNTERS
 from bridge.values.cursor import Cursor
-from bridge.values.message import Batch, Gap, Interrupted, Restored
+from bridge.values.message import Batch, Interrupted, Restored
 
 __all__ = ["Feed"]
-
-MAX_GROUPS = 16
-"""Brought forward from memory before the tail has its turn again."""
 
 
 class Feed:
@@ -52,17 +50,27 @@ class Feed:
         wake: Callable[[], None],
     ) -> None:
         self._fan_out = fan_out
-        self._reload_window = reload_window
         self._wake = wake
         self._standing = Standing(wake)
         #: Which channels are durable; None: not known yet.
         self.patterns: Patterns | None = None
         self.state = State.PENDING
-        self.epoch = ""
-        self.floor = 0
         self._recent = Recent(max_recent_bytes)
         #: Every subscription.
         self._members = Audiences()
+        self._answers = Answers(
+            self._standing,
+            self._recent,
+            reload_window,
+            members=lambda: self.subscriptions,
+        )
+        self._replay = Replay(
+            fan_out,
+            self._standing,
+            self._recent,
+            self._answers,
+            live=lambda: self.state is State.LIVE,
+        )
 
     @property
     def subscriptions(self) -> int:
@@ -82,7 +90,17 @@ class Feed:
     @property
     def cursor(self) -> Cursor:
         """Where the tail is."""
-        return Cursor(self.epoch, self.position)
+        return self._answers.cursor(self.position)
+
+    @property
+    def epoch(self) -> str:
+        """Of which life of the journal its positions are."""
+        return self._answers.epoch
+
+    @property
+    def floor(self) -> int:
+        """Retention has passed every entry up to this one."""
+        return self._answers.floor
 
     def is_durable(self, channel: str) -> bool | None:
         """Tell whether a channel is kept; None: not known yet."""
@@ -119,7 +137,7 @@ class Feed:
         subscription.follows = False
         self._members.add(subscription)
         if self.state is State.LIVE:
-            self._admit(subscription)
+            self._answers.admit(subscription)
         elif self.state is State.AWAY:
             notice = Interrupted(channel, "journal_lost")
             subscription.interrupted(subscription.codec.encode(notice))
@@ -151,9 +169,9 @@ class Feed:
             self.reset(epoch, floor, newest, "expired")
         else:
             begins = False
-        self.floor = floor
+        self._answers.floor = floor
         for channel, audience in self._members.all():
-            self._fan_out.each(audience, Restored(channel), self._reopen)
+            self._fan_out.each(audience, Restored(channel), self._answers.reopen)
         self._wake()
         return begins
 
@@ -162,10 +180,11 @@ class Feed:
         told = self._members.all()
         self._begin(epoch, floor, newest)
         self._fan_out.begin()
-        window = self._reload_window(self.subscriptions)
+        window = self._answers.window()
+        begin_again = partial(self._answers.begin_again, reason)
         for channel, audience in told:
-            gap = self._gap(channel, reason, window)
-            self._fan_out.each(audience, gap, partial(self._begin_again, reason))
+            gap = self._answers.gap(channel, reason, window)
+            self._fan_out.each(audience, gap, begin_again)
 
     def lost(self) -> None:
         """The journal cannot be read: nothing can arrive until `opened`."""
@@ -215,149 +234,27 @@ class Feed:
             self._wake()
 
     def work(self) -> Need | None:
-        """Bring some of those who are behind forward, with what is in memory.
-
-        Returns:
-            What must be read from the table for the next of them, for
-            `replayed`; None: nothing must, or not now.
-        """
-        self._fan_out.begin()
-        for _ in range(MAX_GROUPS):
-            if not self._standing.behind or self.state is not State.LIVE:
-                break
-            group = self._standing.next_group()
-            if not group:
-                continue
-            channel, after = group[0].channel, group[0].position
-            waiting = not all(one.answered for one in group)
-            found = None if waiting else self._recent.after(channel, after)
-            if found is None:
-                return Need(channel, after, self.position)
-            entries = first_page(found)
-            complete = len(entries) == len(found)
-            upto = self.position if complete else entries[-1][0]
-            self._forward(channel, after, entries, upto)
-            self._fan_out.breathe()
-        return None
+        """Bring some of those who are behind forward, see `Replay.work`."""
+        return self._replay.work()
 
     def replayed(self, need: Need, page: Page) -> None:
         """Write what was read for a `Need`."""
-        self._fan_out.begin()
-        if page.epoch != self.epoch or self.state is not State.LIVE:
-            return  # The tail finds the same out, and resets everybody.
-        self.floor = max(self.floor, page.floor)
-        if need.after < self.floor:
-            for subscription in self._standing.at(need.channel, need.after):
-                self._expire(subscription)
-            return
-        self._judge(need, page)
-        if need.after <= page.upto:
-            self._forward(need.channel, need.after, page.entries, page.upto)
+        self._replay.replayed(need, page)
+
+    def expire(self, floor: int) -> None:
+        """Retention has passed every entry up to `floor`."""
+        self._answers.floor = floor
 
     def forget(self) -> None:
         """What is in memory may not be shown any more."""
         self._recent.forget()
 
-    # What a subscription is told.
-
-    def _admit(self, subscription: Subscription) -> None:
-        """Judge the cursor of a new subscription, and answer it."""
-        cursor, reason = subscription.cursor, None
-        if cursor is not None:
-            reason = cursor.obstacle(self.epoch, self.floor)
-        elif subscription.resume:
-            reason = "not_kept"
-        if cursor is None or reason is not None:
-            self._answer(subscription, self.position, reason)
-            return
-        position = cursor.position
-        if position <= self.position and self._recent.covers(
-            subscription.channel, position
-        ):
-            self._answer(subscription, position, None)
-        else:
-            # Only the table knows: retention may have passed it, another
-            # worker may have been faster, or it is a lie.
-            self._standing.fall_behind(subscription, position)
-
-    def _answer(
-        self, subscription: Subscription, begin: int, reason: str | None
-    ) -> None:
-        """Let a subscription begin after a position, and say so.
-
-        Args:
-            reason: why it does not begin where it asked to; None: it does.
-        """
-        gap = None
-        if reason is not None:
-            window = self._reload_window(self.subscriptions)
-            gap = self._gap(subscription.channel, reason, window)
-        self._standing.begin(subscription, begin)
-        subscription.answer(Cursor(self.epoch, begin), gap)
-        if subscription.active:
-            self._standing.settle(subscription)
-
-    def _expire(self, subscription: Subscription) -> None:
-        """Retention has passed what a subscription needs next."""
-        self._standing.begin(subscription, self.position)
-        gap = self._gap(subscription.channel, "expired", self._reload_window(1))
-        self._begin_again(
-            "expired", subscription, lambda: subscription.codec.encode(gap)
-        )
-
-    def _judge(self, need: Need, page: Page) -> None:
-        """Answer those whose cursor only the table could judge."""
-        for subscription in self._standing.at(need.channel, need.after):
-            if subscription.answered:
-                continue
-            if need.after <= page.newest:
-                self._answer(subscription, need.after, None)
-            else:
-                self._answer(subscription, self.position, "epoch_changed")
-
-    def _reopen(
-        self, subscription: Subscription, restored: Callable[[], bytes]
-    ) -> None:
-        if subscription.answered:
-            subscription.restored(restored)
-        elif subscription.place is Place.NOWHERE:
-            self._admit(subscription)
-
-    def _begin_again(
-        self, reason: str, subscription: Subscription, gap: Callable[[], bytes]
-    ) -> None:
-        """Tell a subscription that has no place now; others came meanwhile."""
-        if subscription.place is not Place.NOWHERE:
-            return
-        if subscription.answered:
-            COUNTERS.gaps[reason] += 1
-            subscription.reset(gap())
-            if subscription.active:
-                self._standing.settle(subscription)
-        else:
-            self._admit(subscription)
-
-    def _forward(self, channel: str, after: int, entries: Found, upto: int) -> None:
-        """Write entries to those who are behind at `after`."""
-        group = self._standing.write_to(channel, after)
-        audience = Audience()
-        for subscription in group:
-            audience.add(subscription)
-        for batch, begin in batches(self.epoch, channel, entries, after):
-            mark = self._standing.mark(begin)
-            self._fan_out.publish_after(audience, batch, mark)
-        for subscription in group:
-            self._standing.written(subscription, upto)
-
     def _begin(self, epoch: str, floor: int, newest: int) -> None:
-        self.epoch, self.floor = epoch, floor
+        self._answers.epoch, self._answers.floor = epoch, floor
         self._standing.begin_anew(
             newest, (one for _, audience in self._members.all() for one in audience)
         )
         self._recent.start(newest)
 
     def _cursor(self, position: int | None) -> Cursor | None:
-        return None if position is None else Cursor(self.epoch, position)
-
-    def _gap(self, channel: str, reason: str, window: float) -> Gap:
-        return Gap(channel, reason, window, cursor=str(self.cursor))
+        return None if position is None else self._answers.cursor(position)

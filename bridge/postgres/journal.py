@@ -246,7 +246,7 @@ class Journal:
         elif tail.rows and tail.rows[0].position != after + 1:
             raise DatabaseError(f"the journal has a hole after position {after}")
         else:
-            feed.floor = tail.floor
+            feed.expire(tail.floor)
             if tail.rows:
                 last = tail.rows[-1]
                 self._continuity.note(tail.epoch, last.position, (last.id, last.moment))

@@ -7,54 +7,21 @@ gunicorn.conf.py are generated from here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
 from bridge.values import parsers as parse
+from bridge.values.environment import read, setting
 from bridge.values.errors import SettingsError
-from bridge.values.parsers import Parse
 
-__all__ = ["PREFIX", "Settings", "describe"]
-
-PREFIX = "BRIDGE_"
-
-_TESTS = "BRIDGE_TEST_"
-"""Variables of the test suite; not looked at."""
-
-
-def _setting(
-    parser: Parse,
-    default: Any,
-    *,
-    shown: str,
-    says: str,
-    also: str | None = None,
-    secret: bool = False,
-) -> Any:
-    """Declare a field.
-
-    Args:
-        shown: the default as a reader should see it, with its unit.
-        says: one or two sentences; what 0 or empty means.
-        also: a second variable, used when the first is not set.
-    """
-    metadata = {
-        "parse": parser,
-        "shown": shown,
-        "says": says,
-        "also": also,
-        "secret": secret,
-    }
-    return field(default=default, repr=not secret, metadata=metadata)
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The effective settings of a process."""
 
-    database_url: str | None = _setting(
+    database_url: str | None = setting(
         parse.database_url,
         None,
         shown="–",
@@ -63,99 +30,99 @@ class Settings:
         also="DATABASE_URL",
         secret=True,
     )
-    database_password_file: str | None = _setting(
+    database_password_file: str | None = setting(
         str,
         None,
         shown="–",
         says="A file that holds the password alone; read anew at each connection.",
     )
-    public_channels: tuple[str, ...] = _setting(
+    public_channels: tuple[str, ...] = setting(
         parse.names,
         (),
         shown="empty",
         says="Channel patterns open to everybody, separated by commas; `*` stands "
         "for any run of characters. Empty: none is.",
     )
-    access: str | None = _setting(
+    access: str | None = setting(
         parse.dotted_path,
         None,
         shown="empty",
         says="Dotted path of the policy that decides about every other channel. "
         "Empty: they are closed.",
     )
-    token_keys_file: str | None = _setting(
+    token_keys_file: str | None = setting(
         str,
         None,
         shown="–",
         says="For the signed-token policy: a JSON file with the keys (docs/access.md).",
     )
-    token_audience: str | None = _setting(
+    token_audience: str | None = setting(
         str,
         None,
         shown="–",
         says="For the signed-token policy: the `aud` that a token must have. "
         "Not set: a token must have none.",
     )
-    token_cookie: str | None = _setting(
+    token_cookie: str | None = setting(
         str,
         None,
         shown="–",
         says="For the signed-token policy: the cookie that carries the token. "
         "Not set: only the Authorization header and `authenticate` do.",
     )
-    access_timeout: float = _setting(
+    access_timeout: float = setting(
         parse.seconds(0.1, 60),
         5.0,
         shown="5 s",
         says="How long the policy may take for one answer.",
     )
-    access_threads: int = _setting(
+    access_threads: int = setting(
         parse.whole(1, 100, "threads"),
         4,
         shown="4",
         says="Native threads of a worker for each kind of question to the policy.",
     )
-    max_access_checks: int = _setting(
+    max_access_checks: int = setting(
         parse.whole(1, 10_000, "checks"),
         64,
         shown="64",
         says="Questions of a kind to the policy that may wait in a worker; further "
         "ones are answered `unavailable`.",
     )
-    allowed_origins: tuple[str, ...] = _setting(
+    allowed_origins: tuple[str, ...] = setting(
         parse.origins,
         (),
         shown="empty",
         says="Origins of pages that may connect beside those of the site itself, "
         "separated by commas. Empty: only the site's own.",
     )
-    allowed_hosts: tuple[str, ...] = _setting(
+    allowed_hosts: tuple[str, ...] = setting(
         parse.hosts,
         (),
         shown="empty",
         says="Names that the Host header may carry, against DNS rebinding. Empty: any.",
     )
-    trusted_proxies: tuple[str, ...] = _setting(
+    trusted_proxies: tuple[str, ...] = setting(
         parse.proxies,
         (),
         shown="empty",
         says="Networks, and `unix` for the Unix socket, whose X-Forwarded-For and "
         "X-Forwarded-Proto are believed. Empty: none.",
     )
-    max_connections: int = _setting(
+    max_connections: int = setting(
         parse.whole(0, 1_000_000, "connections"),
         0,
         shown="worker_connections − 100",
         says="Clients of a worker; further ones get 503. 0, and at most: Gunicorn's "
         "worker_connections less 100, which are for everything that is no client.",
     )
-    max_channels: int = _setting(
+    max_channels: int = setting(
         parse.whole(1, 100_000, "channels"),
         128,
         shown="128",
         says="Channels of one client.",
     )
-    max_connections_per_address: int = _setting(
+    max_connections_per_address: int = setting(
         parse.whole(0, 1_000_000, "connections"),
         0,
         shown="0",
@@ -163,14 +130,14 @@ class Settings:
         "ones get 503. 0: any number. Behind a proxy it needs "
         "BRIDGE_TRUSTED_PROXIES.",
     )
-    max_subscribes_per_second: float = _setting(
+    max_subscribes_per_second: float = setting(
         parse.number(0, 1_000_000, "subscribes"),
         50.0,
         shown="50",
         says="Subscribes of one client, after a burst of 256; further ones are "
         "answered `rate_limited`. 0: any number.",
     )
-    max_message_rate: float = _setting(
+    max_message_rate: float = setting(
         parse.number(0, 1_000_000, "messages"),
         50.0,
         shown="50",
@@ -178,7 +145,7 @@ class Settings:
         "500, or of twice BRIDGE_MAX_CHANNELS; further ones are read later. 0: any "
         "number.",
     )
-    max_request_rate_per_address: float = _setting(
+    max_request_rate_per_address: float = setting(
         parse.number(0, 1_000_000, "requests"),
         0.0,
         shown="0",
@@ -187,127 +154,127 @@ class Settings:
         "wait, for 10 s at most, or get 503. 0: any number. Behind a proxy it needs "
         "BRIDGE_TRUSTED_PROXIES.",
     )
-    max_errors: int = _setting(
+    max_errors: int = setting(
         parse.whole(0, 1_000_000, "errors"),
         20,
         shown="20",
         says="Mistakes of one client before it is closed with 4500. 0: any number.",
     )
-    max_message_bytes: int = _setting(
+    max_message_bytes: int = setting(
         parse.whole(1024, 1 << 24, "bytes"),
         64 * 1024,
         shown="65536 bytes",
         says="Largest message taken from a client.",
     )
-    backlog_bytes: int = _setting(
+    backlog_bytes: int = setting(
         parse.whole(16 * 1024, 1 << 30, "bytes"),
         1024 * 1024,
         shown="1048576 bytes",
         says="What is kept for a client that does not keep up; beyond it "
         "notifications are dropped and a `gap` is told.",
     )
-    max_payload_bytes: int = _setting(
+    max_payload_bytes: int = setting(
         parse.whole(1024, 1 << 28, "bytes"),
         4 * 1024 * 1024,
         shown="4194304 bytes",
         says="Largest payload of a durable channel that is delivered; clients are "
         "told `gap {too_large}` in the place of a larger one.",
     )
-    recent_bytes: int = _setting(
+    recent_bytes: int = setting(
         parse.whole(0, 1 << 30, "bytes"),
         16 * 1024 * 1024,
         shown="16777216 bytes",
         says="Newest entries of durable channels that a worker keeps in memory, "
         "for clients that come back. 0: they are read from the table.",
     )
-    send_buffer_bytes: int = _setting(
+    send_buffer_bytes: int = setting(
         parse.whole(0, 1 << 30, "bytes"),
         256 * 1024,
         shown="262144 bytes",
         says="The kernel's send buffer of a connection; without a bound it holds "
         "megabytes more for a slow client. 0: the system's default.",
     )
-    handshake_timeout: float = _setting(
+    handshake_timeout: float = setting(
         parse.seconds(0.5, 600),
         10.0,
         shown="10 s",
         says="For the head of a connection's first request, and for a TLS handshake.",
     )
-    authenticate_timeout: float = _setting(
+    authenticate_timeout: float = setting(
         parse.seconds(0.1, 600),
         10.0,
         shown="10 s",
         says="How long a client whose channels need a token may take to send it.",
     )
-    write_timeout: float = _setting(
+    write_timeout: float = setting(
         parse.seconds(1, 3600),
         30.0,
         shown="30 s",
         says="A client that takes no byte for so long while something waits for "
         "it is dropped.",
     )
-    heartbeat_interval: float = _setting(
+    heartbeat_interval: float = setting(
         parse.seconds(0.5, 3600),
         25.0,
         shown="25 s",
         says="Between two heartbeats to a client; below the idle time-outs of "
         "proxies, which are often 30 or 60 s.",
     )
-    metrics_peers: tuple[str, ...] = _setting(
+    metrics_peers: tuple[str, ...] = setting(
         parse.proxies,
         ("127.0.0.0/8", "::1/128", "unix"),
         shown="127.0.0.0/8,::1/128,unix",
         says="Networks, and `unix` for the Unix socket, that may read /metrics; what a "
         "proxy passes on may not.",
     )
-    run_folder: str | None = _setting(
+    run_folder: str | None = setting(
         parse.socket_folder,
         None,
         shown="pgbridge-UID in /tmp",
         says="Where workers leave their numbers, and what they have seen of the "
         "journal, and answer `pgbridge clients`; closed to other users.",
     )
-    drain_window: float = _setting(
+    drain_window: float = setting(
         parse.seconds(0, 3600),
         20.0,
         shown="20 s",
         says="Over which a stopping worker closes its clients, 200 a second or "
         "faster. At most graceful_timeout less 4 s.",
     )
-    max_listeners: int = _setting(
+    max_listeners: int = setting(
         parse.whole(0, 100, "sessions"),
         0,
         shown="max(1, 4 // workers)",
         says="Sessions of a worker that LISTEN. Each one that listens makes every "
         "NOTIFY of the cluster slower. 0: 4 shared by the host's workers.",
     )
-    tripwire: bool = _setting(
+    tripwire: bool = setting(
         parse.switch,
         True,
         shown="on",
         says="Whether durable channels are listened to as well, for publishers "
         "that go past the journal with NOTIFY.",
     )
-    max_listen_channels: int = _setting(
+    max_listen_channels: int = setting(
         parse.whole(1, 1_000_000, "channels"),
         10_000,
         shown="10000",
         says="Channels that a worker listens to; further ones are answered "
         "`unavailable`.",
     )
-    unlisten_delay: float = _setting(
+    unlisten_delay: float = setting(
         parse.seconds(0, 3600),
         30.0,
         shown="30 s",
         says="From the last subscriber's leaving to UNLISTEN.",
     )
-    health_interval: float = _setting(
+    health_interval: float = setting(
         parse.seconds(0.1, 3600),
         5.0,
         shown="5 s",
         says="Between two round trips on a session that listens.",
     )
-    health_timeout: float = _setting(
+    health_timeout: float = setting(
         parse.seconds(0.1, 3600),
         5.0,
         shown="5 s",
@@ -344,55 +311,5 @@ class Settings:
         Raises:
             SettingsError: with every problem at once.
         """
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        problems: list[str] = []
-        for item in fields(cls):
-            names = [variable(item), item.metadata["also"]]
-            name = next(
-                (name for name in names if name and environ.get(name, "").strip()),
-                None,
-            )
-            if name is None:
-                continue
-            try:
-                values[item.name] = item.metadata["parse"](environ[name])
-                sources[item.name] = name
-            except ValueError as exc:
-                shown = "***" if item.metadata["secret"] else repr(environ[name])
-                problems.append(f"{name}={shown} is not valid: {exc}")
-        warnings = _unknown(environ, problems)
-        if problems:
-            raise SettingsError(problems)
+        values, sources, warnings = read(cls, environ)
         return cls(**values), sources, warnings
-
-
-def variable(item: Field[Any]) -> str:
-    """Return the environment variable of a field of `Settings`."""
-    return PREFIX + item.name.upper()
-
-
-def _unknown(environ: Mapping[str, str], problems: list[str]) -> list[str]:
-    """Find misspelt variables: near a known one an error, else a warning."""
-    known = [variable(item) for item in fields(Settings)]
-    warnings = []
-    for name in sorted(environ):
-        if not name.startswith(PREFIX) or name.startswith(_TESTS) or name in known:
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if near:
-            problems.append(f"{name} is not a setting: did you mean {near[0]}?")
-        else:
-            warnings.append(f"{name} is not a setting of pgbridge and does nothing")
-    return warnings
-
-
-def describe() -> list[tuple[str, str, str]]:
-    """Return (variable, default, meaning) of every setting, for the pages."""
-    rows = []
-    for item in fields(Settings):
-        name = variable(item)
-        if item.metadata["also"]:
-            name += f" (else {item.metadata['also']})"
-        rows.append((name, item.metadata["shown"], item.metadata["says"]))
-    return rows

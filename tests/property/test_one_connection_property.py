@@ -242,7 +242,7 @@ class OneWorker(RuleBasedStateMachine):
         elif self.floor > after:
             feed.reset(self.epoch, self.floor, self.newest, "expired")
         else:
-            feed.floor = self.floor
+            feed.expire(self.floor)
             rows = range(after + 1, min(after + most, self.newest) + 1)
             self.tail = self.epoch, [self._entry(position) for position in rows]
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from bridge.access.origin import OriginRules, Proxies
 from bridge.clients.handshake import accept
 from bridge.values.channels import Patterns, check_channel
+from bridge.values.environment import variable
 from bridge.values.errors import BadChannel, RequestRefused, SettingsError
-from bridge.values.settings import Settings, variable
+from bridge.values.settings import Settings
 
 quick = settings(deadline=None, max_examples=200)
 

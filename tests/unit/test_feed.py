@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bridge.core import entries as entries_module
-from bridge.core import feed as feed_module
+from bridge.core import replay as replay_module
 from bridge.core.entries import MAX_PAGE_BYTES, Entry, Need, Page
-from bridge.core.feed import MAX_GROUPS, Feed
+from bridge.core.feed import Feed
+from bridge.core.replay import MAX_GROUPS
 from bridge.core.subscription import Mark, Place, State, Subscription
 from bridge.values.channels import Patterns
 from bridge.values.cursor import Cursor
@@ -1073,7 +1074,7 @@ def test_memory_is_brought_forward_a_page_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(entries_module, "MAX_PAGE_ENTRIES", 2)
-    monkeypatch.setattr(feed_module, "MAX_GROUPS", 1)
+    monkeypatch.setattr(replay_module, "MAX_GROUPS", 1)
     house = House()
     house.live()
     house.publish("6", "7", "8", "9", "10")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.values.environment import describe, variable
 from bridge.values.errors import SettingsError
-from bridge.values.settings import Settings, describe, variable
+from bridge.values.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "database_url": None,
@@ -596,7 +597,7 @@ def test_required_database_url_that_is_missing_says_what_to_set(
 
 
 def test_every_setting_is_described() -> None:
-    rows = describe()
+    rows = describe(Settings)
 
     assert [name for name, _, _ in rows] == [
         "BRIDGE_DATABASE_URL (else DATABASE_URL)",
@@ -609,10 +610,10 @@ def test_description_has_default_and_meaning() -> None:
         "BRIDGE_MAX_CHANNELS",
         "128",
         "Channels of one client.",
-    ) in describe()
+    ) in describe(Settings)
 
 
-@pytest.mark.parametrize("row", describe(), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", describe(Settings), ids=lambda row: row[0])
 def test_description_is_complete(row: tuple[str, str, str]) -> None:
     _, shown, says = row
 
