@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg2
-import tables
 from build import Absent
 from load import PREFIX, Load, LoadError
 from processes import Server
 from psycopg2.extensions import connection as Connection
+from report import tables
+from rivals.systems import System
 from scale import Scale
-from systems import System
 
 __all__ = [
     "AFTERWARDS",

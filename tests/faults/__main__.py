@@ -11,7 +11,7 @@ from pathlib import Path
 from support.postgres import Cluster
 from support.temporary import nothing_left
 
-from benchmarks.machine import describe_machine
+from benchmarks.report.machine import describe_machine
 from faults.cases import FAULTS
 from faults.page import page
 from faults.run import run

@@ -85,7 +85,7 @@ def page(
     """Return the page.
 
     Args:
-        about: machine and software, as `benchmarks.machine` describes them.
+        about: machine and software, as `benchmarks.report.machine` describes them.
         began: Unix seconds when the run began.
     """
     head = HEAD.format(

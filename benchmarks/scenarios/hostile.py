@@ -1,7 +1,5 @@
 """What hostile clients cost those who came to listen.
 
-    python benchmarks/hostile.py [--quick] [--runs N]
-
 `hostile`: 100 subscribers receive 100 notifications a second; first in peace,
 then with 2,000 connections that send nothing, 200 that send garbage and 100
 that open and close as fast as they can. `flood`: 200 subscribers, and two
@@ -12,7 +10,6 @@ taken. Who means no good is a process of its own.
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -21,7 +18,6 @@ from typing import Any
 from harness import Bench, Scenario, finish
 from load import Load
 from processes import cpu_seconds
-from program import main
 from support.crowd import Crowd
 from support.flood import PINGS, SUBSCRIBES, Flooder, FloodSocket
 from support.gunicorn import Gunicorn
@@ -147,6 +143,3 @@ def _flood(server: Gunicorn, pipe: Connection) -> None:
 
 
 SCENARIOS = (Scenario("hostile", measure), Scenario("flood", measure_flood))
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

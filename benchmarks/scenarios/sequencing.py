@@ -1,7 +1,5 @@
 """How fast committed events get their positions: bridge.step() alone.
 
-    python benchmarks/sequencing.py [--quick] [--runs N]
-
 One session publishes and one steps, in turn; nobody serves. Only the steps
 are timed. Then the same while a transaction that has published stays open,
 and another one holds an old snapshot, as a dump does.
@@ -10,17 +8,16 @@ and another one holds an old snapshot, as a dump does.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from durable import BATCH, REAL, database, postgres, publish, step
 from harness import Bench, Scenario
-from program import main
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from support.postgres import Database
+
+from scenarios.durable import BATCH, REAL, database, postgres, publish, step
 
 __all__ = ["SCENARIOS"]
 
@@ -160,6 +157,3 @@ SCENARIOS = (
     Scenario("sequencing", measure_speed),
     Scenario("held", measure_held),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

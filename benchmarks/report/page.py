@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import picture
-import sections
+from report import picture, sections
 
 __all__ = ["write"]
 

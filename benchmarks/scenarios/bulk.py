@@ -1,23 +1,20 @@
 """What triggers cost one INSERT of many rows.
 
-    python benchmarks/bulk.py [--quick] [--runs N]
-
 Nobody listens. The sequencer's door is open, as while it works, or held shut
 by a session, as while it sleeps: then each row rings.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import ExitStack, closing
 
-from durable import REAL, database, postgres
 from harness import Bench, Scenario, interleaved
 from load import PREFIX
-from program import main
 from support.postgres import Database
-from writers import CHANNELS, NONE, NOTIFY, PUBLISH, TABLE, Trigger
+
+from scenarios.durable import REAL, database, postgres
+from scenarios.writers import CHANNELS, NONE, NOTIFY, PUBLISH, TABLE, Trigger
 
 __all__ = ["SCENARIOS"]
 
@@ -85,6 +82,3 @@ def _insert(made: Database, rows: int) -> float:
 
 
 SCENARIOS = (Scenario("bulk", measure_bulk),)
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

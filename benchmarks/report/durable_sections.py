@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tables import (
+from report.tables import (
     Records,
     Results,
     fault_text,

@@ -1,7 +1,5 @@
 """A crowd on one worker that ends TLS itself.
 
-    python benchmarks/tls.py [--quick] [--runs N]
-
 15,000 connections, opened one after another, all subscribed to one channel.
 The client is Python: what it takes to shake hands is part of the time.
 """
@@ -10,22 +8,21 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from harness import DELIVERY_TIMEOUT, Bench, Scenario
 from load import PREFIX
-from memory import NOTIFICATIONS
 from processes import rss_bytes
-from program import main
+from rivals.systems import SPARE_CONNECTIONS
 from support.files import raise_file_limit
 from support.gunicorn import Gunicorn
 from support.raw import HANDSHAKE
 from support.tls import context, make_certificate
 from support.waiting import wait_until
-from systems import SPARE_CONNECTIONS
+
+from scenarios.memory import NOTIFICATIONS
 
 __all__ = ["SCENARIOS"]
 
@@ -106,6 +103,3 @@ def _read(sock: socket.socket) -> int:
 
 
 SCENARIOS = (Scenario("crowd_tls", measure),)
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

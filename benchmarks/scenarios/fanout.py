@@ -1,14 +1,11 @@
 """Fan-out: a burst, a steady pace, and the matrix of channels and payloads.
 
-    python benchmarks/fanout.py [--quick] [--runs N] [--systems pgbridge,naive]
-
 Burst: 500 commits from one session as fast as it can, 1,000 subscribers of one
 channel. Paced: 50 commits a second. Both in the same server, burst first.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 
 from harness import (
@@ -22,7 +19,6 @@ from harness import (
 )
 from load import Load
 from processes import Server, cpu_seconds
-from program import main
 
 __all__ = ["SCENARIOS"]
 
@@ -139,6 +135,3 @@ SCENARIOS = (
     Scenario("fanout", measure_fanout),
     Scenario("matrix", measure_matrix),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

@@ -1,7 +1,5 @@
 """Memory of a quiet connection, and a crowd on one worker.
 
-    python benchmarks/memory.py [--quick] [--runs N] [--systems pgbridge,ws]
-
 Slope: resident memory between 1,000 and 5,000 connections, each subscribed and
 having received 10 notifications, after 60 s of quiet. The systems of a run are
 measured side by side: memory does not mind. Crowd: 15,000 connections.
@@ -9,7 +7,6 @@ measured side by side: memory does not mind. Crowd: 15,000 connections.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +24,8 @@ from harness import (
 )
 from load import Load
 from processes import Server, rss_bytes
-from program import main
+from rivals.systems import SPARE_FILES
 from support.files import raise_file_limit
-from systems import SPARE_FILES
 
 __all__ = ["SCENARIOS"]
 
@@ -160,6 +156,3 @@ SCENARIOS = (
     Scenario("memory", measure_slope),
     Scenario("crowd", measure_crowd),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

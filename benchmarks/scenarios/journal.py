@@ -1,7 +1,5 @@
 """Durable events: how late they are, and what the journal does at rest.
 
-    python benchmarks/journal.py [--quick] [--runs N]
-
 Idle: one event at a time, after the sequencer has fallen asleep. Steady:
 1,000 a second from four sessions. At rest: what PostgreSQL logs and writes
 while nobody publishes.
@@ -11,16 +9,15 @@ from __future__ import annotations
 
 import random
 import statistics
-import sys
 import threading
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from durable import database, postgres
 from harness import Bench, Publisher, Scenario, faults_of, finish
-from program import main
 from support.postgres import Cluster, Database
+
+from scenarios.durable import database, postgres
 
 __all__ = ["SCENARIOS"]
 
@@ -191,6 +188,3 @@ SCENARIOS = (
     Scenario("durable_steady", measure_steady),
     Scenario("durable_rest", measure_rest),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

@@ -1,7 +1,5 @@
 """Ten thousand channels with one subscriber each, on one worker.
 
-    python benchmarks/channels.py [--quick] [--runs N]
-
 How many sessions LISTEN, how long it takes until everybody is subscribed, and
 how late a notification to a random one of the channels arrives.
 """
@@ -9,13 +7,11 @@ how late a notification to a random one of the channels arrives.
 from __future__ import annotations
 
 import random
-import sys
 import time
 from contextlib import closing
 
 import psycopg2
 from harness import Bench, Scenario, finish
-from program import main
 
 __all__ = ["SCENARIOS"]
 
@@ -71,6 +67,3 @@ def _sessions(url: str) -> int:
 
 
 SCENARIOS = (Scenario("channels", measure),)
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

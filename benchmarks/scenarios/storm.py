@@ -1,17 +1,12 @@
-"""A storm of handshakes, and how evenly the workers share connections.
-
-python benchmarks/storm.py [--quick] [--runs N] [--systems pgbridge,naive]
-"""
+"""A storm of handshakes, and how evenly the workers share connections."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
 from harness import Bench, Scenario
 from processes import cpu_seconds, socket_count
-from program import main
 
 __all__ = ["SCENARIOS"]
 
@@ -84,6 +79,3 @@ SCENARIOS = (
     Scenario("storm", measure_storm),
     Scenario("spread", measure_spread),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

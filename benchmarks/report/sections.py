@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import durable_sections
-from tables import (
+from report import durable_sections
+from report.tables import (
     OURS,
     Results,
     by_system,

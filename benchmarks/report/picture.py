@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from tables import OURS, Results, of, rounded, values
+from report.tables import OURS, Results, of, rounded, values
 
 __all__ = ["draw"]
 

@@ -1,23 +1,20 @@
 """Resume: a client that was away for long, and a crowd that comes back.
 
-    python benchmarks/replay.py [--quick] [--runs N]
-
 The journal is filled before the worker starts, so that nothing is in its
 memory: all of it is read from the table.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
-from durable import cursor_of, database, fill
-from fanout import rate
 from harness import DELIVERY_TIMEOUT, Attempt, Bench, Scenario, finish
 from processes import Server, rss_bytes
-from program import main
 from support.postgres import Database
+
+from scenarios.durable import cursor_of, database, fill
+from scenarios.fanout import rate
 
 __all__ = ["SCENARIOS"]
 
@@ -110,6 +107,3 @@ SCENARIOS = (
     Scenario("replay", measure_one),
     Scenario("replay_crowd", measure_crowd),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

@@ -1,7 +1,5 @@
 """What a trigger costs those who write: none, pg_notify, bridge.publish.
 
-    python benchmarks/writers.py [--quick] [--runs N]
-
 pgbench commits one INSERT a transaction, as fast as it can. PostgreSQL flushes
 for each commit, as it does by default; then again with a flush that takes two
 milliseconds more, as on a disk of a cloud. And with workers that listen.
@@ -11,18 +9,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from typing import Any
 
-from durable import REAL, database, postgres
 from harness import AFTERWARDS, Attempt, Bench, Scenario, interleaved
 from load import PREFIX, Load
 from processes import Server, cpu_seconds, socket_count
-from program import main
+from rivals.systems import Pgbridge
 from support.postgres import Cluster, Database
 from support.waiting import wait_until
-from systems import Pgbridge
+
+from scenarios.durable import REAL, database, postgres
 
 __all__ = [
     "CHANNELS",
@@ -232,6 +229,3 @@ SCENARIOS = (
     Scenario("writers", measure_writers),
     Scenario("listening", measure_listening),
 )
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

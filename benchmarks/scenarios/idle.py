@@ -1,7 +1,5 @@
 """Latency on an idle system: one subscriber, one notification at a time.
 
-    python benchmarks/idle.py [--quick] [--runs N] [--systems pgbridge]
-
 From the moment when the writer's commit has returned, and from the moment
 before it was sent, to the moment when the subscriber's read returned. Beside
 it a loop of 20 lines that prints. PostgreSQL signals its listeners before it
@@ -11,13 +9,11 @@ answers the writer, so the first may be below zero.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 
 from harness import Attempt, Bench, Scenario, finish
 from load import PREFIX
-from program import main
-from systems import SelectLoop
+from rivals.systems import SelectLoop
 
 __all__ = ["SCENARIOS"]
 
@@ -107,6 +103,3 @@ def _p99(values: list[float]) -> float:
 
 
 SCENARIOS = (Scenario("idle", measure),)
-
-if __name__ == "__main__":
-    sys.exit(main(SCENARIOS))

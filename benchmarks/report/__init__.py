@@ -1,0 +1,1 @@
+"""From records to docs/performance.md and its picture."""

@@ -1,0 +1,1 @@
+"""What pgbridge is measured beside, and how each of them is started."""
