@@ -17,17 +17,24 @@ from support.temporary import TemporaryFiles
 from bridge.postgres.address import Address
 from bridge.postgres.schema import install
 
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER")
+"""Which of the processes that run tests side by side this is; None: there is one,
+or this is the one that started them."""
+
 _temporary = pytest.StashKey[TemporaryFiles]()
 
 
+@pytest.hookimpl(tryfirst=True)  # before the processes that run side by side
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let no test leave temporary files where nobody looks."""
-    session.stash[_temporary] = TemporaryFiles()
+    if PROCESS is None:
+        session.stash[_temporary] = TemporaryFiles()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run that leaves temporary files fails."""
-    left = session.stash[_temporary].remove()
+    left = session.stash[_temporary].remove() if PROCESS is None else []
     if left:
         print(f"\nleft among the temporary files: {', '.join(left)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

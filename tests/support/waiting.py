@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -25,8 +27,24 @@ def wait_until(predicate: Callable[[], T], timeout: float = TIMEOUT) -> T:
         time.sleep(0.01)
 
 
+PORTS_EACH = 1500
+"""Ports of each process that runs tests, below those that the kernel gives out:
+it, or another process, would take one before it is used."""
+
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw8").removeprefix("gw"))
+_ports = itertools.cycle(
+    range(10_000 + _process * PORTS_EACH, 10_000 + (_process + 1) * PORTS_EACH)
+)
+
+
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in _ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("unreachable")
