@@ -106,6 +106,15 @@ class Feed:
         """Tell whether a channel is kept; None: not known yet."""
         return None if self.patterns is None else self.patterns.match(channel)
 
+    def waiting(self) -> list[Subscription]:
+        """Return those whose request has no answer yet."""
+        return [
+            one
+            for _, audience in self._members.all()
+            for one in audience
+            if not one.answered
+        ]
+
     def wants(self, channel: str) -> bool:
         """Tell whether a channel's payloads are wanted here."""
         return self._members.of(channel) is not None

@@ -26,7 +26,7 @@ from bridge.values.channels import (
     not_writable,
 )
 from bridge.values.counters import COUNTERS
-from bridge.values.errors import ClientError
+from bridge.values.errors import ClientError, Unavailable
 from bridge.values.message import Batch, Gap, Interrupted
 
 __all__ = ["RELOADS_PER_SECOND", "Hub"]
@@ -38,6 +38,9 @@ RELOADS_PER_SECOND = 100
 
 A page load costs a site's database some milliseconds; a hundred a second leave
 it room to answer everybody else."""
+
+DENIED_RETRY_DELAY = 10.0
+"""Seconds; somebody must run a command before asking again makes sense."""
 
 MAX_RELOAD_WINDOW = 60.0
 """Seconds; longer than this a page with old content does more harm."""
@@ -107,6 +110,8 @@ class Hub:
         self.can_write: Callable[[str], bool] = lambda channel: True
         #: Subscriptions over all channels.
         self.subscriptions = 0
+        #: Whether this worker's role may not read the journal.
+        self._denied = False
         #: Durable channels that somebody published to past the journal.
         self._stray_channels: set[str] = set()
 
@@ -164,6 +169,8 @@ class Hub:
         if self.feed.is_durable(channel):
             if not self.can_write(channel):
                 raise not_writable(channel)
+            if self._denied:
+                raise _not_served(channel)
             if self._tripwire and len(channel.encode()) <= MAX_LISTEN_BYTES:
                 self._listen_for_strays(subscription)
             self.feed.subscribe(subscription)
@@ -301,6 +308,18 @@ class Hub:
                 subscription.end()
                 subscription.refuse(error)
 
+    def journal_denied(self, denied: bool) -> None:
+        """Whether the role may not read the journal: that takes a person to mend.
+
+        Who waits for an answer is told so; who has the channel is told by
+        `journal_lost`.
+        """
+        self._denied = denied
+        for subscription in self.feed.waiting() if denied else ():
+            if subscription.active:
+                self.unsubscribe(subscription)
+                subscription.refuse(_not_served(subscription.channel))
+
     def journal_lost(self) -> None:
         """The journal cannot be read."""
         self.feed.lost()
@@ -331,6 +350,13 @@ class Hub:
         if topic is not None and topic.plain and topic.state is State.LIVE:
             topic.kept = True
             self._fan_out.publish(topic.plain, replace(batch, cursors=None))
+
+
+def _not_served(channel: str) -> Unavailable:
+    return Unavailable(
+        f"channel {channel!r} is durable, and durable channels are not served now",
+        retry_delay=DENIED_RETRY_DELAY,
+    )
 
 
 def _miss(subscription: Subscription, gap: Callable[[], bytes]) -> None:

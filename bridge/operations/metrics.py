@@ -68,6 +68,7 @@ METRICS = (
     Spec("queue_usage", "max", "How full PostgreSQL's queue is, 0 to 1."),
     Spec("journal_up", "gauge", "Workers that can read the journal."),
     Spec("journal_away", "gauge", "Workers that cannot, though it is there."),
+    Spec("journal_denied", "gauge", "Workers whose role may not read it."),
     Spec("journal_position", "max", "The last position that was written."),
     Spec("journal_behind", "gauge", "Subscriptions that are brought forward."),
     Spec("sequencer", "gauge", "Workers that give positions: should be 1."),
@@ -129,6 +130,7 @@ def _add_parts(runtime: Runtime, found: dict[str, float]) -> None:
         "queue_usage": pool.queue_usage,
         "journal_up": int(hub.feed.state is State.LIVE),
         "journal_away": int(not journal.live),
+        "journal_denied": int(journal.denied),
         "journal_position": hub.feed.position,
         "journal_behind": hub.feed.behind,
     }

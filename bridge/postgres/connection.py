@@ -22,7 +22,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, Notify
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.postgres.address import Address
-from bridge.postgres.session import Blocked
+from bridge.postgres.session import Blocked, Denied
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 from bridge.values.errors import DatabaseError
 
@@ -52,6 +52,8 @@ MAX_READ_ROUNDS = 16
 
 LOCK_NOT_AVAILABLE = "55P03"
 """The error of a lock_timeout."""
+
+INSUFFICIENT_PRIVILEGE = "42501"
 
 _READABLE, _WRITABLE = 1, 2
 """libev's EV_READ and EV_WRITE."""
@@ -158,6 +160,7 @@ class Connection:
             DatabaseError: PostgreSQL refused or the connection is lost.
             Late: no answer within the timeout.
             Blocked: the session's lock_timeout is over.
+            Denied: the session's role may not do that.
         """
         try:
             cursor = self._pg.cursor()
@@ -321,4 +324,6 @@ def _translated(
     text = " ".join((said + hint).split())
     if exc.pgcode == LOCK_NOT_AVAILABLE:
         return Blocked(text)
+    if exc.pgcode == INSUFFICIENT_PRIVILEGE:
+        return Denied(text)
     return error(text or type(exc).__name__)

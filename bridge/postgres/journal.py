@@ -26,8 +26,13 @@ from bridge.postgres.continuity import Continuity
 from bridge.postgres.journal_options import JournalOptions
 from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
 from bridge.postgres.locks import naming_blockers
-from bridge.postgres.schema import NoSchema, check_presence, check_version
-from bridge.postgres.session import Blocked
+from bridge.postgres.schema import (
+    NoSchema,
+    check_presence,
+    check_version,
+    saying_who_grants,
+)
+from bridge.postgres.session import Blocked, Denied
 from bridge.values.channels import Patterns
 from bridge.values.counters import COUNTERS
 from bridge.values.cursor import Cursor
@@ -87,6 +92,8 @@ class Journal:
         self.moved_at = time.monotonic()
         #: Whether the schema is there; None: not known yet.
         self.present: bool | None = None
+        #: Whether it is there, and this session's role may not read it.
+        self.denied = False
         #: Ends the wait between two tries.
         self._trying = Event()
         self._stopped = False
@@ -96,13 +103,22 @@ class Journal:
 
     def describe(self) -> dict[str, object]:
         """Its state for /readyz: what everybody may know."""
-        state = self._feed.state.value if self.present is not False else "none"
+        state = self._feed.state.value
+        if self.present is False:
+            state = "none"
+        elif self.denied:
+            state = "denied"
         return {"state": state, "since": round(self._changed_at, 3)}
 
     @property
     def live(self) -> bool:
         """Whether it can be read, or is not there at all."""
         return self.present is False or self._feed.state is State.LIVE
+
+    @property
+    def degraded(self) -> bool:
+        """Whether plain channels are served, and durable ones cannot be."""
+        return self.denied and self._feed.patterns is not None
 
     def start(self) -> None:
         """Start the greenlet."""
@@ -165,9 +181,14 @@ class Journal:
                 self._absent()
                 delay = SCHEMA_INTERVAL
             except Blocked as exc:
+                self._set_denied(False)
                 self._lost(str(exc))
                 delay = BLOCKED_INTERVAL
+            except Denied as exc:
+                self._set_denied(True)
+                self._lost(str(exc))
             except DatabaseError as exc:
+                self._set_denied(False)
                 self._lost(str(exc))
             except Exception:
                 log.exception("journal failed", extra={"action": "journal_failed"})
@@ -184,11 +205,15 @@ class Journal:
         try:
             check_version(connection)
             limit = self._options.max_payload_bytes
-            self._continuity.check(connection)
-            reader = JournalReader(connection, limit, self._gap)
-            tail = reader.tail(0, 1)
-            # Clients are told this end of it, which nobody may have noted.
-            self._continuity.check(connection)
+            with saying_who_grants():
+                self._continuity.check(connection)
+                reader = JournalReader(connection, limit, self._gap)
+                tail = reader.tail(0, 1)
+                # Clients are told this end of it, which nobody may have noted.
+                self._continuity.check(connection)
+        except Denied:
+            self._set_denied(True)
+            raise
         finally:
             # Whoever may not read the journal may read these: plain channels go
             # on. And after the tail: they get what comes after `subscribed`.
@@ -202,6 +227,7 @@ class Journal:
                 extra={"action": "journal_opened"},
             )
         self._connection, self._problem = connection, ""
+        self._set_denied(False)
         if feed.opened(tail.epoch, tail.floor, tail.newest) and tail.newest:
             self._hub.journal_began()
         self._hinted = True
@@ -294,7 +320,12 @@ class Journal:
             self._lost("the schema is gone")
         self._hub.know(Patterns(()))
         self.present = False
+        self._set_denied(False)
         self._on_schema(False)
+
+    def _set_denied(self, denied: bool) -> None:
+        self.denied = denied
+        self._hub.journal_denied(denied)
 
     def _lost(self, reason: str) -> None:
         COUNTERS.reconnects["journal"] += 1

@@ -7,16 +7,17 @@ create says what it is in comments; the version is in ``bridge.state``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from typing import Any
 
 from bridge.postgres.address import Address
-from bridge.postgres.session import Blocked, Session, connect, execute
+from bridge.postgres.session import Denied, Session, connect, execute
 from bridge.values.channels import check_pattern
 from bridge.values.errors import DatabaseError
 
 __all__ = [
+    "GRANT",
     "VERSION",
     "EmptyTable",
     "NoSchema",
@@ -25,6 +26,7 @@ __all__ = [
     "durable",
     "install",
     "migrations",
+    "saying_who_grants",
     "status",
     "uninstall",
     "upgrade",
@@ -46,6 +48,10 @@ class EmptyTable(DatabaseError):
             "somebody has emptied bridge.state, bridge.floor or bridge.tick: "
             "run  pgbridge upgrade"
         )
+
+
+GRANT = "run  pgbridge install --worker-role ROLE  as the owner of schema bridge"
+"""What helps a worker whose role may not read the journal."""
 
 
 def migrations() -> list[tuple[str, str]]:
@@ -80,21 +86,25 @@ def check_presence(session: Session) -> None:
         raise NoSchema
 
 
+@contextmanager
+def saying_who_grants() -> Iterator[None]:
+    """Have a `Denied` that is raised say what to run."""
+    try:
+        yield
+    except Denied as exc:
+        raise Denied(f"{exc}: {GRANT}") from exc
+
+
 def check_version(session: Session) -> None:
     """Check that a worker can serve what is installed.
 
     Raises:
-        DatabaseError: it is too old or too new, or the role may not read it.
+        DatabaseError: it is too old or too new.
         Blocked: somebody else holds a lock on it.
+        Denied: the role may not read it.
     """
-    try:
+    with saying_who_grants():
         rows = session.execute("SELECT version FROM bridge.state")
-    except Blocked:
-        raise
-    except DatabaseError as exc:
-        raise DatabaseError(
-            f"{exc}: run  pgbridge install --worker-role ROLE  as its owner"
-        ) from exc
     if not rows:
         raise EmptyTable
     [(version,)] = rows

@@ -14,7 +14,7 @@ from bridge.postgres.address import Address
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 from bridge.values.errors import DatabaseError
 
-__all__ = ["Blocked", "Blocking", "Session", "connect", "execute", "publish"]
+__all__ = ["Blocked", "Blocking", "Denied", "Session", "connect", "execute", "publish"]
 
 CONNECT_TIMEOUT = "10"
 """Seconds, unless the URL says otherwise."""
@@ -27,6 +27,10 @@ _NO_PUBLISH = "SELECT to_regprocedure('bridge.publish(text, text)') IS NULL"
 
 class Blocked(DatabaseError):
     """Somebody else held a lock for longer than is waited for."""
+
+
+class Denied(DatabaseError):
+    """The session's role may not do that."""
 
 
 def connect(address: Address) -> PgConnection:

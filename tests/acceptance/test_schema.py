@@ -245,62 +245,113 @@ def test_worker_needs_no_more_than_its_role(
         )
 
 
-def test_role_that_was_not_granted_is_told_what_to_do(
-    durable_database: Database, gunicorn: Callable[..., Gunicorn]
+REMEDY = "pgbridge install --worker-role ROLE"
+
+
+@pytest.fixture
+def stranger(database: Database) -> Iterator[str]:
+    """A role that nobody granted anything to."""
+    role = f"stranger_{database.name}"
+    database.execute(f"CREATE ROLE {role} LOGIN")
+    yield role
+    database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_role_that_may_not_read_the_journal_serves_the_rest_and_says_so(
+    durable_database: Database,
+    stranger: str,
+    gunicorn: Callable[..., Gunicorn],
+    client: Callable[..., Client],
 ) -> None:
-    role = f"stranger_{durable_database.name}"
-    durable_database.execute(f"CREATE ROLE {role} LOGIN")
-    try:
-        server = gunicorn(make_dsn(durable_database.url, user=role)).start(ready=False)
-        wait_until(lambda: "pgbridge install --worker-role ROLE" in server.log)
-        wait_until(lambda: server.readiness()["reason"] == "journal: it cannot be read")
-        server.stop()
-    finally:
-        durable_database.execute(f"DROP ROLE {role}")
+    url = make_dsn(durable_database.url, user=stranger)
+    server = gunicorn(url).start()
+
+    durable, plain = client(server, "kept_a").receive(), client(server, "news")
+    assert plain.receive()["type"] == "subscribed"
+    durable_database.notify("news", "hello")
+    assert plain.payloads(1) == ["hello"]
+    assert (durable["type"], durable["code"]) == ("error", "unavailable")
+    assert durable["retry_delay"] == 10.0
+
+    status, _, _ = server.get("/readyz")
+    report = server.readiness()
+    doctor = pgbridge(Database.of(url), "doctor")
+    assert (status, report["ready"]) == (200, True)
+    assert report["journal"]["state"] == "denied"
+    for said in (report["degraded"], server.log, doctor.stdout):
+        assert REMEDY in said
+    wait_until(lambda: "pgbridge_journal_denied 1" in server.get("/metrics")[2])
+    server.stop()
+
+
+def test_worker_whose_role_loses_the_journal_says_so_and_comes_back(
+    durable_database: Database,
+    stranger: str,
+    gunicorn: Callable[..., Gunicorn],
+    client: Callable[..., Client],
+) -> None:
+    pgbridge(durable_database, "install", "--worker-role", stranger)
+    server = gunicorn(make_dsn(durable_database.url, user=stranger)).start()
+    early = client(server, "kept_a")
+    cursor = early.receive()["cursor"]
+
+    durable_database.execute(
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA bridge FROM {stranger}"
+    )
+    assert early.receive()["reason"] == "journal_lost"
+    wait_until(lambda: REMEDY in server.readiness().get("degraded", ""))
+    assert server.get("/readyz")[0] == 200
+    late = client(server)
+    assert late.subscribe("kept_a", cursor=cursor)["code"] == "unavailable"
+    durable_database.publish("kept_a", "meanwhile")
+    pgbridge(durable_database, "install", "--worker-role", stranger)
+
+    assert early.receive()["type"] == "restored"
+    assert early.payloads(1) == ["meanwhile"]
+    assert late.subscribe("kept_a", cursor=cursor)["type"] == "subscribed"
+    assert late.payloads(1) == ["meanwhile"]
+    wait_until(lambda: "degraded" not in server.readiness())
+    server.stop()
 
 
 def test_schema_that_comes_and_may_not_be_read_is_told(
-    database: Database, gunicorn: Callable[..., Gunicorn], client: Callable[..., Client]
+    database: Database,
+    stranger: str,
+    gunicorn: Callable[..., Gunicorn],
+    client: Callable[..., Client],
 ) -> None:
-    role = f"stranger_{database.name}"
-    database.execute(f"CREATE ROLE {role} LOGIN")
-    try:
-        server = gunicorn(make_dsn(database.url, user=role)).start()
-        early = client(server, "kept_a")
-        assert early.receive()["durable"] is False
-        pgbridge(database, "install")
-        pgbridge(database, "durable", "add", "kept_*")
-        database.publish("kept_a", "before anybody reads")
-        database.execute("SELECT bridge.step()")
+    server = gunicorn(make_dsn(database.url, user=stranger)).start()
+    early = client(server, "kept_a")
+    assert early.receive()["durable"] is False
+    pgbridge(database, "install")
+    pgbridge(database, "durable", "add", "kept_*")
+    database.publish("kept_a", "before anybody reads")
+    database.execute("SELECT bridge.step()")
 
-        wait_until(lambda: not server.readiness()["ready"])
-        assert server.readiness()["journal"]["state"] == "away"
-        wait_until(lambda: "pgbridge_journal_away 1" in server.get("/metrics")[2])
-        plain = client(server, "news")
-        assert plain.receive()["type"] == "subscribed"
+    wait_until(lambda: server.readiness()["journal"]["state"] == "denied")
+    wait_until(lambda: "pgbridge_journal_away 1" in server.get("/metrics")[2])
+    plain = client(server, "news")
+    assert plain.receive()["type"] == "subscribed"
 
-        def refused() -> Client | None:
-            # The patterns are read at each try.
-            guest = client(server, "kept_a")
-            told = guest.receive()
-            return guest if told.get("reason") == "journal_lost" else None
+    def refused() -> bool:
+        # The patterns are read at each try.
+        return client(server, "kept_a").receive().get("code") == "unavailable"
 
-        late = wait_until(refused)
-        assert late is not None
-        assert early.settle() == []
+    wait_until(refused)
+    assert early.settle() == []
 
-        pgbridge(database, "install", "--worker-role", role)
-        gap, answer = early.receive(), late.receive()
-        database.publish("kept_a", "after")
+    pgbridge(database, "install", "--worker-role", stranger)
+    gap = early.receive()
+    late = client(server, "kept_a")
+    answer = late.receive()
+    database.publish("kept_a", "after")
 
-        assert (gap["type"], gap["reason"]) == ("gap", "not_kept")
-        assert (answer["type"], answer["durable"]) == ("subscribed", True)
-        assert early.payloads(1) == late.payloads(1) == ["after"]
-        assert server.get("/readyz")[0] == 200
-        wait_until(lambda: "pgbridge_journal_away 0" in server.get("/metrics")[2])
-        server.stop()
-    finally:
-        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert (gap["type"], gap["reason"]) == ("gap", "not_kept")
+    assert (answer["type"], answer["durable"]) == ("subscribed", True)
+    assert early.payloads(1) == late.payloads(1) == ["after"]
+    assert server.get("/readyz")[0] == 200
+    wait_until(lambda: "pgbridge_journal_away 0" in server.get("/metrics")[2])
+    server.stop()
 
 
 def test_who_comes_after_an_uninstall_finds_plain_channels(
