@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/demo
 	$(BIN)/pgbridge demo $(if $(PORT),--port $(PORT))
 
+# Tests that measure nothing run side by side; most of them wait.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(or $(JOBS),4) $(ARGS)
 
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +41,33 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if left:
         print(f"\nleft among the temporary files: {', '.join(left)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)  # after they were shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that measure come last: the others need not wait for them."""
+    items.sort(key=_measures)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """While a test measures, no other one runs in a process beside it."""
+    if PROCESS is None:
+        return (yield)
+    with open(Path(tempfile.gettempdir(), ".running"), "w") as running:
+        fcntl.flock(running, fcntl.LOCK_EX if _measures(item) else fcntl.LOCK_SH)
+        return (yield)
+
+
+def _measures(item: pytest.Item) -> bool:
+    return item.get_closest_marker("measures") is not None
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder of the test's own; its path leaves room for a Unix socket's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def started(gunicorn: MakeGunicorn, database: Database, workers: int) -> Gunicor
     return server
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("workers", [1, 2])
 def test_open_purge_delays_nothing(
     gunicorn: MakeGunicorn, durable_database: Database, workers: int

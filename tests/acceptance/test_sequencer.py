@@ -186,6 +186,7 @@ def test_sequencer_that_nobody_rings_for_is_not_ended(
     assert "sequencer does nothing" not in server.log
 
 
+@pytest.mark.measures
 def test_no_event_waits_for_the_look_once_a_second(
     gunicorn: Callable[..., Gunicorn], durable_database: Database
 ) -> None:

@@ -181,11 +181,11 @@ def test_clients_says_who_has_a_channel(
     assert one["worker"] in server.workers
 
 
-def test_run_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
+def test_run_folder_of_another_user_is_refused(short_path: Path) -> None:
+    short_path.chmod(0o777)
     run = subprocess.run(
         [sys.executable, "-m", "bridge.cli", "clients"],
-        env={**os.environ, "BRIDGE_RUN_FOLDER": str(tmp_path)},
+        env={**os.environ, "BRIDGE_RUN_FOLDER": str(short_path)},
         capture_output=True,
         text=True,
     )

@@ -391,17 +391,17 @@ def test_taken_port_is_told_with_what_to_do(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 0.8, 1.2, 1.4])
-def test_ctrl_c_while_it_starts_leaves_nothing(delay: float, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+def test_ctrl_c_while_it_starts_leaves_nothing(delay: float, short_path: Path) -> None:
+    short_path.chmod(0o755)
     environ = {k: v for k, v in os.environ.items() if k != "BRIDGE_DATABASE_URL"}
     command = [sys.executable, "-m", "bridge.cli", "demo"]
     command += ["--port", str(Demo._two_ports())]
-    log = tmp_path / "log"
+    log = short_path / "log"
     with (
         log.open("w") as file,
         running(
             command,
-            env={**environ, "TMPDIR": str(tmp_path)},
+            env={**environ, "TMPDIR": str(short_path)},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for a whole group of processes
@@ -414,4 +414,4 @@ def test_ctrl_c_while_it_starts_leaves_nothing(delay: float, tmp_path: Path) -> 
 
     assert code in (0, 130)
     assert "Traceback" not in log.read_text()
-    assert list(tmp_path.glob("pgbridge-demo-*")) == []
+    assert list(short_path.glob("pgbridge-demo-*")) == []
