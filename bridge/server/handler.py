@@ -73,7 +73,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
     #: Whether somebody has.
     handed_over = False
     #: A request has been read on this connection.
-    _served = False
+    served = False
     #: When the head must be complete, monotonic seconds.
     _head_due = 0.0
 
@@ -101,7 +101,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     def read_requestline(self) -> str:
         """Read the next request's first line; a drain ends the wait."""
-        timeout = KEEP_ALIVE_TIMEOUT if self._served else self.server.head_timeout
+        timeout = KEEP_ALIVE_TIMEOUT if self.served else self.server.head_timeout
         self._head_due = time.monotonic() + timeout
         self.server.silent[self] = None
         try:
@@ -109,9 +109,9 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
                 line: str = super().read_requestline()
         finally:
             self.server.silent.pop(self, None)
-        if self._served:
+        if self.served:
             self._head_due = time.monotonic() + self.server.head_timeout
-        self._served = True
+        self.served = True
         return line
 
     def read_request(self, raw_requestline: str) -> bool:

@@ -31,6 +31,10 @@ __all__ = ["SPARE_SLOTS", "BridgeServer"]
 SPARE_SLOTS = 32
 """Room in the pool beyond worker_connections, to refuse in."""
 
+FIRST_REQUEST = 1.0
+"""Seconds that a drain leaves to a connection that has just been made: on a busy
+machine its request may come later than the drain."""
+
 GIVE_WAY = 0.004
 """Seconds that a connection is left to a worker that has fewer."""
 
@@ -130,17 +134,28 @@ class BridgeServer(PyWSGIServer):
             self.do_handle(*accepted)
 
     def drain(self) -> None:
-        """Accept nothing more and end the connections that wait for a request."""
+        """Accept nothing more and end the connections that wait for a request.
+
+        Whose first request is still on its way is given a moment.
+        """
         self.draining = True
         self.admission.end()
         self.stop_accepting()
-        while self._close_silent():
+        self._close_all_silent(new=False)
+        gevent.spawn_later(FIRST_REQUEST, self._close_all_silent)
+
+    def _close_all_silent(self, new: bool = True) -> None:
+        while self._close_silent(new):
             pass
 
-    def _close_silent(self) -> bool:
-        """Close the connection that has been silent for longest."""
+    def _close_silent(self, new: bool = True) -> bool:
+        """Close the connection that has been silent for longest.
+
+        Args:
+            new: also one that has never sent a request.
+        """
         for handler in self.silent:
-            if not _has_spoken(handler.socket):
+            if (new or handler.served) and not _has_spoken(handler.socket):
                 break
         else:
             return False

@@ -253,6 +253,26 @@ def test_health_check_is_answered_while_the_only_worker_drains(
     assert "Traceback" not in server.log
 
 
+def test_first_request_that_comes_just_after_a_drain_began_is_answered(
+    gunicorn: Callable[..., Gunicorn], database: Database
+) -> None:
+    """Its connection was made before; a busy machine makes that likely."""
+    server = gunicorn(database.url, drain_window=3).start()
+    sockets = [raw_websocket(server, "/ws?channel=a") for _ in range(300)]
+    early, never = server.connect(), server.connect()
+    assert server.get("/readyz")[0] == 200  # those before it are accepted
+    assert server.process is not None
+
+    server.process.terminate()
+    wait_until(lambda: server.get("/readyz")[0] == 503)
+    early.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert early.recv(65536).startswith(b"HTTP/1.1 503")
+    assert never.recv(65536) == b""
+    for sock in (*sockets, early, never):
+        sock.close()
+
+
 def test_reload_takes_every_new_client(
     gunicorn: Callable[..., Gunicorn], database: Database
 ) -> None:
