@@ -23,10 +23,6 @@ class Behind:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def __contains__(self, subscription: Subscription) -> bool:
-        key = (subscription.channel, subscription.position)
-        return subscription in self._groups.get(key, ())
-
     @property
     def first(self) -> tuple[str, int]:
         """The channel and position where somebody has waited for longest."""
@@ -35,10 +31,6 @@ class Behind:
     def at(self, channel: str, position: int) -> tuple[Subscription, ...]:
         """Return who stands there."""
         return tuple(self._groups.get((channel, position), ()))
-
-    def take(self, channel: str, position: int) -> tuple[Subscription, ...]:
-        """Return who stands there, and stands nowhere now."""
-        return tuple(self._groups.pop((channel, position), ()))
 
     def add(self, subscription: Subscription) -> None:
         key = (subscription.channel, subscription.position)
@@ -51,7 +43,3 @@ class Behind:
         group.pop(subscription, None)
         if not group:
             self._groups.pop(key, None)
-
-    def clear(self) -> None:
-        """Nobody is behind any more."""
-        self._groups.clear()

@@ -96,9 +96,6 @@ class Audiences:
             if not audience:
                 del self._by_channel[subscription.channel]
 
-    def clear(self) -> None:
-        self._by_channel.clear()
-
 
 class FanOut:
     """Writes to audiences.

@@ -28,7 +28,6 @@ def test_those_at_the_same_place_are_together() -> None:
     assert behind.at("a", 1) == (first, second)
     assert (behind.at("a", 2), behind.at("b", 1)) == ((ahead,), (elsewhere,))
     assert (len(behind), bool(behind)) == (4, True)
-    assert first in behind
 
 
 def test_longest_waiting_come_first() -> None:
@@ -36,18 +35,9 @@ def test_longest_waiting_come_first() -> None:
     behind = standing(first, second, at(5))
 
     assert behind.first == ("a", 5)
-    behind.take("a", 5)
+    for one in behind.at("a", 5):
+        behind.remove(one)
     assert behind.first == ("a", 1)
-
-
-def test_taking_leaves_nobody() -> None:
-    one = at(1)
-    behind = standing(one)
-
-    assert behind.take("a", 1) == (one,)
-    assert behind.take("a", 1) == ()
-    assert (behind.at("a", 1), len(behind), bool(behind)) == ((), 0, False)
-    assert one not in behind
 
 
 def test_one_who_leaves_leaves_the_others() -> None:
@@ -69,11 +59,3 @@ def test_stranger_that_leaves_changes_nothing() -> None:
     behind.remove(at(2))
 
     assert behind.at("a", 1) == (one,)
-
-
-def test_cleared_is_empty() -> None:
-    behind = standing(at(1), at(2))
-
-    behind.clear()
-
-    assert (len(behind), bool(behind)) == (0, False)
