@@ -78,8 +78,8 @@ class Mark:
 
 
 Before = Mark | float | None
-"""What a client has without a chunk; of a plain channel all up to Unix seconds,
-None: unknown."""
+"""What a client has if a chunk is not delivered. Of a durable channel a `Mark`; of
+a plain one everything until these Unix seconds, None: unknown."""
 
 
 class Outlet(Protocol):
@@ -177,7 +177,7 @@ class Subscription:
         self.state = State.PENDING
         #: False from the moment the client left the channel.
         self.active = True
-        #: Batches of its audience are for it.
+        #: What is published to its audience now is written to it.
         self.follows = True
         #: Of a durable channel; `bridge.core.standing` changes these.
         self.place = Place.NOWHERE

@@ -80,9 +80,9 @@ class Journal:
         self._connection: Connection | None = None
         #: Somebody said that the tail moved.
         self._hinted = False
-        #: Nothing can be given a position.
+        #: Locks of others keep every worker from giving positions.
         self._held = False
-        #: Somebody said that the patterns changed.
+        #: When the patterns are read next, monotonic seconds.
         self._patterns_due = 0.0
         #: The reason of the last loss, for the log.
         self._problem = ""

@@ -67,9 +67,8 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
     application: Any
     close_connection: bool
     path: Any
-    #: Who takes the socket over, and the status of the answer after which;
-    #: set by the view.
-    _heir: tuple[int, OnOpen] | None = None
+    #: What takes the socket over, if the answer has this status; set by the view.
+    _promised: tuple[int, OnOpen] | None = None
     #: Whether somebody has.
     handed_over = False
     #: A request has been read on this connection.
@@ -164,12 +163,12 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
 
     def _promise(self, status: int, on_open: OnOpen) -> None:
         """Promise the socket to `on_open`, if the answer has this status."""
-        self._heir = (status, on_open)
+        self._promised = (status, on_open)
 
     @property
     def _keeps_promise(self) -> bool:
         # An error, also one while the head was written, changes the code.
-        return self._heir is not None and self._heir[0] == self.code
+        return self._promised is not None and self._promised[0] == self.code
 
     def finalize_headers(self) -> None:
         super().finalize_headers()
@@ -188,9 +187,9 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
         with gevent.Timeout(REQUEST_TIMEOUT, RequestTimeout):
             super().handle_one_response()
         self.environ.pop(HAND_OVER, None)  # it refers to this handler
-        if self._heir is not None and self._keeps_promise:
-            self._hand_over(self._heir[1])
-        self._heir = None
+        if self._promised is not None and self._keeps_promise:
+            self._hand_over(self._promised[1])
+        self._promised = None
 
     def _hand_over(self, on_open: OnOpen) -> None:
         """Give the socket up. The handler ends as if it had been closed."""
