@@ -21,8 +21,15 @@ from gunicorn.app.wsgiapp import WSGIApplication
 from bridge.postgres.address import Address
 from bridge.postgres.connection import Connection
 from bridge.postgres.probe import probe
-from bridge.postgres.schema import VERSION, EmptyTable, NoSchema, check_version
+from bridge.postgres.schema import (
+    VERSION,
+    EmptyTable,
+    NoSchema,
+    check_presence,
+    check_version,
+)
 from bridge.server.deployment import problems
+from bridge.server.http_server import SPARE_SLOTS
 from bridge.server.runtime import JOURNAL_SESSIONS, listeners
 from bridge.values.errors import BridgeError, DatabaseError, SettingsError
 from bridge.values.settings import Settings
@@ -134,7 +141,7 @@ def _gunicorn(config: Any, settings: Settings) -> Iterator[Finding]:
     except SystemExit:
         yield Finding("FAIL", log.said.pop())
     else:
-        files = config.worker_connections + SPARE_FILES
+        files = config.worker_connections + SPARE_SLOTS + SPARE_FILES
         yield Finding("ok", f"{files} open files a worker of {hard} allowed")
     yield from (Finding("warn", text) for text in log.said)
     if any(bind.startswith("unix:") for bind in config.bind) and (
@@ -239,6 +246,7 @@ def _sessions(
 
 def _schema(connection: Connection) -> Iterator[Finding]:
     try:
+        check_presence(connection)
         check_version(connection)
     except NoSchema:
         yield Finding("ok", "no schema bridge: channels are plain ones")

@@ -249,6 +249,15 @@ def test_doctor_finds_nothing_where_all_is_well(
     assert any("the sequencer is backend" in line for line in lines)
 
 
+def test_doctor_takes_a_database_without_the_schema_for_what_it_is(
+    database: Database,
+) -> None:
+    code, lines = doctor(database.url, "-w", "1", BRIDGE_PUBLIC_CHANNELS="news")
+
+    assert code == 0
+    assert "ok   no schema bridge: channels are plain ones" in lines
+
+
 def test_doctor_names_what_does_nothing_and_what_is_missing(
     durable_database: Database,
 ) -> None:
