@@ -39,10 +39,10 @@ FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """A way of being told.
+    """One protocol by which clients are served.
 
     Attributes:
-        rules: its addresses; `channel` in them is the first channel.
+        rules: its URL rules; `channel` in them is the first channel.
         accept: checks a request's environ and returns the answer's headers;
             raises `RequestRefused`.
         status: the answer's.

@@ -30,7 +30,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    # A shell's background job would ignore it, and so would whoever starts one.
+    # A shell's background job has it ignored, and so has what that starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)

@@ -182,7 +182,7 @@ def _version(connection: Connection) -> Iterator[Finding]:
         "ok" if good else "FAIL",
         f"PostgreSQL {version}" + ("" if good else ": 13 or newer is needed"),
     )
-    if connection.has_bytes:
+    if connection.is_sql_ascii:
         yield Finding(
             "warn", "the database's encoding is SQL_ASCII: texts are taken for UTF-8"
         )

@@ -130,8 +130,8 @@ class Proxies:
         if not self.trusts(remote):
             return Peer(remote, "https" if tls else None)
         address = remote
-        # The right-most entry that no proxy of ours wrote about itself: what
-        # stands left of it is the client's own invention.
+        # The right-most address that is none of our proxies': what stands left of
+        # it may be forged.
         for entry in reversed((forwarded_for or "").split(",")):
             if not _is_address(entry.strip()):
                 break

@@ -180,7 +180,7 @@ class Connection:
         self._watcher: Any = gevent.get_hub().loop.io(client.fileno(), _READABLE)
         #: The timer that the conversation has set; None: none.
         self._alarm: Any = None
-        #: The timer that ends the wait for the peer's end; None before ours.
+        #: The timer that bounds the wait for the peer to close; None before we did.
         self._closing: Any = None
         options.connections.add(self)
         options.addresses.add(address)
@@ -203,7 +203,7 @@ class Connection:
 
     def refuse(self, error: ClientError) -> None:
         """Say why the client must leave; called instead of `open`."""
-        self._conversation.refuse(error)
+        self._conversation.turn_away(error)
         if not self._ended:
             self._read()
 

@@ -6,8 +6,8 @@ a greenlet is spawned, which ends when it has handled what was decoded; while
 it runs, and it may wait for the policy, the watcher is stopped: that is the
 back-pressure.
 
-So it is for a client that sends too much. What it has spent beyond its rate is
-not decoded yet, and nothing more is read, until a timer says so: the client's
+The same holds back a client that sends too much. What it has sent beyond its
+rate is left undecoded, and nothing more is read, until a timer says so: its
 messages wait in its own socket. Nothing is lost, nothing is refused, and no
 other client notices.
 
@@ -71,7 +71,7 @@ class FrameReader(Connection):
     ) -> None:
         super().__init__(options, client, identity, address)
         self._reading = options.reading
-        #: What is left of the rate, see `Rate`.
+        #: When its burst is whole again, see `Rate`.
         self._full_at = 0.0
         self._decoder = frames.Decoder(self._reading.max_message_bytes)
         #: Heartbeats since the peer was last heard.

@@ -292,6 +292,7 @@ class Outlet:
                 if entry.owner is None:
                     self._fail(CloseCode.SLOW)
                     return
+                # Dropped at once, as those before it: its owner's gap covers it.
                 backlog.add(entry)
                 backlog.drop()
                 return

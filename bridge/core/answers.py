@@ -91,7 +91,7 @@ class Answers:
         )
 
     def reopen(self, subscription: Subscription, restored: Callable[[], bytes]) -> None:
-        """The journal can be read again, where it could be read before."""
+        """The journal can be read again, and nothing was lost."""
         if subscription.answered:
             subscription.restored(restored)
         elif subscription.place is Place.NOWHERE:
@@ -100,7 +100,10 @@ class Answers:
     def begin_again(
         self, reason: str, subscription: Subscription, gap: Callable[[], bytes]
     ) -> None:
-        """Tell a subscription that has no place now; others came meanwhile."""
+        """Tell a subscription that was there when all began anew.
+
+        One that has a place already came after that.
+        """
         if subscription.place is not Place.NOWHERE:
             return
         if subscription.answered:

@@ -1,7 +1,7 @@
 """Those who are behind: where each stands, and whose turn it is.
 
-Invariant: a subscription stands where its `position` says, so that changes
-only while it is not in here.
+Invariant: a subscription is filed under its `position`, which must not change
+while it is in here.
 """
 
 from __future__ import annotations

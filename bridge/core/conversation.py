@@ -84,7 +84,7 @@ class Conversation(Subscriber):
             if self.ended:
                 return
             request = Subscribe(channel, cursor)
-            # A browser has no other way to send a token than after this.
+            # A browser can send a token only after the handshake: wait for it.
             if (
                 self.identity is None
                 and access.takes_tokens
@@ -94,7 +94,7 @@ class Conversation(Subscriber):
             else:
                 self._answer(request)
 
-    def refuse(self, error: ClientError) -> None:
+    def turn_away(self, error: ClientError) -> None:
         """Say why this client is not let in, and close.
 
         A browser cannot read the status of a refused handshake.
@@ -131,7 +131,7 @@ class Conversation(Subscriber):
         try:
             request = self._codec.decode(text)
         except BadMessage as error:
-            self._refuse(error, id=error.id)
+            self._answer_error(error, id=error.id)
         else:
             self._answer(request)
 
@@ -155,7 +155,7 @@ class Conversation(Subscriber):
                 case _:
                     self._tell(Pong(request.id))
         except ClientError as error:
-            self._refuse(error, id=request.id, channel=channel)
+            self._answer_error(error, id=request.id, channel=channel)
 
     def _wait_for_token(self, request: Subscribe) -> None:
         if self._waiting is None:
@@ -164,7 +164,7 @@ class Conversation(Subscriber):
         if len(self._waiting) < self._service.max_channels:
             self._waiting.append(request)
         else:
-            self._refuse(self._too_many(), id=None, channel=request.channel)
+            self._answer_error(self._too_many(), id=None, channel=request.channel)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         if self._waiting is not None:
@@ -226,9 +226,9 @@ class Conversation(Subscriber):
             if error is None:
                 self._tell(Unsubscribed(channel, "revoked"))
             else:
-                self._refuse(error, id=None, channel=channel)
+                self._answer_error(error, id=None, channel=channel)
 
-    def _refuse(
+    def _answer_error(
         self, error: ClientError, *, id: Id | None, channel: str | None = None
     ) -> None:
         if self.ended:

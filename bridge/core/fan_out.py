@@ -17,7 +17,7 @@ __all__ = ["Audience", "Audiences", "FanOut", "WriteAll"]
 _RUN_LENGTH = 64
 """Subscriptions between two looks at the clock; a write takes microseconds."""
 
-_MAX_RUN = 0.004
+_MAX_SECONDS = 0.004
 """Seconds of fan-out after which other greenlets get a turn."""
 
 Group = tuple[Codec, tuple[Subscription, ...]]
@@ -124,7 +124,7 @@ class FanOut:
 
     def breathe(self) -> None:
         """Pause when it is time."""
-        if self._clock() - self._began > _MAX_RUN:
+        if self._clock() - self._began > _MAX_SECONDS:
             self._pause()
             self._began = self._clock()
 
@@ -140,10 +140,11 @@ class FanOut:
     def publish_after(self, audience: Audience, batch: Batch, before: Mark) -> None:
         """Write a batch of the journal to those who follow.
 
-        In one chunk: who does not take it reads it again from its beginning.
+        As one chunk, which is sent or dropped whole: a subscription whose chunk
+        is dropped reads it again from `before`.
 
         Args:
-            before: where that is.
+            before: the position before its first entry.
         """
         for codec, members in audience.groups():
             chunk = b"".join(codec.encode_batch(batch))

@@ -94,7 +94,7 @@ class Feed:
 
     @property
     def epoch(self) -> str:
-        """Of which life of the journal its positions are."""
+        """The journal's epoch: positions of another one cannot be compared."""
         return self._answers.epoch
 
     @property
@@ -103,7 +103,7 @@ class Feed:
         return self._answers.floor
 
     def is_durable(self, channel: str) -> bool | None:
-        """Tell whether a channel is kept; None: not known yet."""
+        """Tell whether a channel is durable; None: not known yet."""
         return None if self.patterns is None else self.patterns.match(channel)
 
     def waiting(self) -> list[Subscription]:
@@ -208,15 +208,14 @@ class Feed:
     def advance(
         self,
         entries: Sequence[Entry],
-        position: int,
-        also: Callable[[Batch], None],
+        upto: int,
+        to_plain: Callable[[Batch], None],
     ) -> None:
-        """Write what came after `position`, and move it.
+        """Write the entries after `self.position`, and move it to `upto`.
 
         Args:
-            entries: all of the journal after the old position, in order.
-            also: takes each batch as well, for those who do not follow the
-                journal.
+            entries: all of the journal in between, in order.
+            to_plain: takes each batch as well, for plain subscriptions.
         """
         standing, before = self._standing, self.position
         standing.writing = True
@@ -224,7 +223,8 @@ class Feed:
         for entry in entries:
             self._recent.add(entry.position, entry.channel, entry.payload)
             if entry.payload is None:
-                # Somebody may have come while the others were read.
+                # Nobody wanted its payload when it was read, but somebody may have
+                # subscribed since: they read it from the table.
                 for subscription in standing.live(entry.channel) or ():
                     standing.fall_behind(subscription, before)
             else:
@@ -237,8 +237,8 @@ class Feed:
                 audience = standing.live(channel)
                 if audience is not None:
                     self._fan_out.publish_after(audience, batch, standing.mark(begin))
-                also(batch)
-        standing.reached(position)
+                to_plain(batch)
+        standing.reached(upto)
         if self._standing.behind:
             self._wake()
 

@@ -23,7 +23,7 @@ from bridge.values.channels import (
     MAX_LISTEN_BYTES,
     Patterns,
     check_channel,
-    not_writable,
+    not_encodable,
 )
 from bridge.values.counters import COUNTERS
 from bridge.values.errors import ClientError, Unavailable
@@ -49,15 +49,16 @@ MAX_RELOAD_WINDOW = 60.0
 class _Topic:
     """One channel that is listened to for subscriptions here."""
 
-    __slots__ = ("durable", "kept", "plain", "since", "state")
+    __slots__ = ("durable", "from_journal", "plain", "since", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
         #: Last moment known complete before the source went away; else None.
         self.since: float | None = None
         self.plain = Audience()
-        #: Something of the journal came for `plain`, so more of it may.
-        self.kept = False
+        #: `plain` has been sent entries of the journal, and must be told when it
+        #: begins anew.
+        self.from_journal = False
         #: Those that follow the journal, and would miss what goes past it.
         self.durable = Audience()
 
@@ -107,12 +108,12 @@ class Hub:
         #: Subscriptions of which is not known yet whether they are durable.
         self._undecided: dict[Subscription, None] = {}
         #: Tells whether the database's encoding has all characters of a name.
-        self.can_write: Callable[[str], bool] = lambda channel: True
+        self.can_encode: Callable[[str], bool] = lambda channel: True
         #: Subscriptions over all channels.
         self.subscriptions = 0
         #: Whether this worker's role may not read the journal.
         self._denied = False
-        #: Durable channels that somebody published to past the journal.
+        #: Durable channels that somebody published to with NOTIFY.
         self._stray_channels: set[str] = set()
 
     @property
@@ -167,8 +168,8 @@ class Hub:
     def _enter(self, subscription: Subscription) -> None:
         channel = subscription.channel
         if self.feed.is_durable(channel):
-            if not self.can_write(channel):
-                raise not_writable(channel)
+            if not self.can_encode(channel):
+                raise not_encodable(channel)
             if self._denied:
                 raise _not_served(channel)
             if self._tripwire and len(channel.encode()) <= MAX_LISTEN_BYTES:
@@ -179,6 +180,7 @@ class Hub:
         topic = self._topic(channel)
         topic.plain.add(subscription)
         if topic.state is State.LIVE:
+            # It is new: no gap will be encoded.
             subscription.in_force(bytes, self.reload_window)
         elif topic.state is State.AWAY:
             self._tell_away(subscription)
@@ -269,14 +271,18 @@ class Hub:
         return found
 
     def _publish_strays(self, topic: _Topic, batch: Batch) -> None:
-        """Deliver what somebody published past the journal, and say so once."""
+        """Deliver what somebody published with NOTIFY, and say so once.
+
+        The journal does not have it.
+        """
         slow = Gap(batch.channel, "slow", MIN_RELOAD_WINDOW)
         for codec, members in topic.durable.groups():
             chunks, gap = codec.encode_batch(batch), codec.encode(slow)
             for run in self._fan_out.runs(members):
                 for subscription in run:
                     if subscription.active and subscription.answered:
-                        # A backlog may hold the journal's alone.
+                        # Not queued: what is dropped from a backlog is read again
+                        # from the journal, which does not have this.
                         fits = subscription.outlet.idle
                         for chunk in chunks if fits else [gap]:
                             subscription.outlet.write(chunk)
@@ -298,7 +304,7 @@ class Hub:
         self.feed.patterns = patterns
         undecided, self._undecided = self._undecided, {}
         for subscription in undecided:
-            # What one is told may show that its client, with others, is gone.
+            # Writing to one may have ended its client, and others of this list.
             if not subscription.active:
                 continue
             try:
@@ -329,14 +335,14 @@ class Hub:
     def journal_began(self) -> None:
         """The journal begins anew: events before may never have come here.
 
-        Those who do not follow it, since no pattern matches or none did when they
-        came, get what is published through it as well, and so must be told.
+        Plain subscriptions of its channels are told (durable ones are, by the
+        feed): the pattern that makes a channel durable came after them, or went.
         """
         self._fan_out.begin()
         window = self.reload_window()
         for channel, topic in tuple(self._topics.items()):
-            kept = topic.kept or self.feed.is_durable(channel)
-            if kept and topic.state is State.LIVE:
+            concerned = topic.from_journal or self.feed.is_durable(channel)
+            if concerned and topic.state is State.LIVE:
                 gap = Gap(channel, "not_kept", window)
                 self._fan_out.each(topic.plain, gap, _miss)
 
@@ -344,11 +350,11 @@ class Hub:
         """Tell whether anybody here wants what is published to a channel."""
         return self.feed.wants(channel) or channel in self._topics
 
-    def publish_kept(self, batch: Batch) -> None:
+    def publish_to_plain(self, batch: Batch) -> None:
         """Write entries of the journal to those who do not follow it."""
         topic = self._topics.get(batch.channel)
         if topic is not None and topic.plain and topic.state is State.LIVE:
-            topic.kept = True
+            topic.from_journal = True
             self._fan_out.publish(topic.plain, replace(batch, cursors=None))
 
 

@@ -42,7 +42,7 @@ class Recent:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._channels: dict[str, _Channel] = {}
-        #: Channel and size of each entry, oldest first.
+        #: Position, channel and size of each entry, oldest first.
         self._order: deque[tuple[int, str, int]] = deque()
         self.bytes = 0
         #: Entries up to this position are gone.

@@ -77,7 +77,7 @@ class Replay:
         answers = self._answers
         self._fan_out.begin()
         if page.epoch != answers.epoch or not self._live():
-            return  # The tail finds the same out, and resets everybody.
+            return  # Reading the tail finds this too, and resets everybody.
         answers.floor = max(answers.floor, page.floor)
         if need.after < answers.floor:
             for subscription in self._standing.at(need.channel, need.after):

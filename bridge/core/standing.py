@@ -1,19 +1,19 @@
 """Where each subscription of the journal stands, and what it may be told of that.
 
-A cursor is a promise: everything up to it has gone out, and nothing can take
-that back. So what tells a client a position, and what takes a position back,
-are decided together, here:
+A cursor that a client was told must stay true: everything up to it has gone
+out. So a position is told only when nothing that is queued can still be dropped:
 
 - `begin` says where a subscription begins: nothing before is owed to it.
 - `promise` says up to where one has everything for good; of one whose outlet
   keeps something, nothing: what is kept may be dropped.
-- `go_back` takes one to the position before what was dropped, wherever it
-  stands by then. What was written before all began anew moves nobody.
+- `go_back` takes one back to before the first chunk that was dropped, wherever
+  it stands by then. Chunks from before `begin_anew`, of another era, do not
+  count: a gap has covered them.
 
 A notification's own cursor is in one chunk with it, and is dropped with it.
 
-Invariants: a subscription stands in one place. Of one that is `BEHIND` the
-outlet keeps nothing that may be dropped, since it was idle when that began.
+Invariants: a subscription stands in one place. The outlet of one that is
+`BEHIND` was idle when it became so: nothing of the journal is queued in it.
 While the tail is being written nobody becomes live.
 
 Pure: no socket, no database, no greenlet.
@@ -43,7 +43,7 @@ class Standing:
         self.position = 0
         #: Entries after `position` are being written; set by the feed.
         self.writing = False
-        #: How often everything has begun anew.
+        #: Counts the times that `begin_anew` was called.
         self._era = 0
         self._live = Audiences()
         #: Those that can be brought forward now.

@@ -68,8 +68,8 @@ class Mark:
     """Where a durable channel's subscription goes on when what follows is dropped.
 
     Attributes:
-        era: how often everything had begun anew; positions of another one mean
-            nothing.
+        era: counts, in this process, how often all subscriptions began anew; not
+            the journal's epoch.
         position: it has everything up to here.
     """
 
@@ -109,7 +109,10 @@ class Outlet(Protocol):
 
 
 class State(enum.Enum):
-    """What the client has been told about the channel's source."""
+    """Whether a source, a listener or the journal, delivers what is published.
+
+    Of a subscription: as its client was told.
+    """
 
     PENDING = "pending"
     LIVE = "live"

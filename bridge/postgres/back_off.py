@@ -34,7 +34,7 @@ class BackOff:
     def delay(self) -> float:
         """Return the seconds to wait before the next try.
 
-        Never none: a server that accepts and fails at once would be hammered.
+        Never 0: a server that accepts and fails at once would be hammered.
         The bound goes on growing while sessions do not last.
         """
         if self._there_at is not None and self._clock() - self._there_at > STABLE_AFTER:

@@ -22,7 +22,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, Notify
 from psycopg2.extensions import connection as PgConnection
 
 from bridge.postgres.address import Address
-from bridge.postgres.session import Blocked, Denied
+from bridge.postgres.session import Denied, LockTimeout
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 from bridge.values.errors import DatabaseError
 
@@ -122,9 +122,9 @@ class Connection:
         self._watcher = self._watch(_READABLE)
 
     @property
-    def has_bytes(self) -> bool:
+    def is_sql_ascii(self) -> bool:
         """Whether the server stores bytes and knows no encoding."""
-        return self._texts.has_bytes
+        return self._texts.is_sql_ascii
 
     @property
     def pid(self) -> int:
@@ -142,9 +142,9 @@ class Connection:
         """
         return self._texts.quote(channel)
 
-    def can_write(self, text: str) -> bool:
+    def can_encode(self, text: str) -> bool:
         """Tell whether the database's encoding has all of a text's characters."""
-        return self._texts.can_write(text)
+        return self._texts.can_encode(text)
 
     def execute(
         self, query: str, arguments: Sequence[Any] = (), timeout: float | None = None
@@ -159,7 +159,7 @@ class Connection:
         Raises:
             DatabaseError: PostgreSQL refused or the connection is lost.
             Late: no answer within the timeout.
-            Blocked: the session's lock_timeout is over.
+            LockTimeout: the session's lock_timeout is over.
             Denied: the session's role may not do that.
         """
         try:
@@ -318,12 +318,12 @@ def _resolver(timeout: float) -> Any:
 def _translated(
     exc: psycopg2.Error, error: type[DatabaseError] = DatabaseError
 ) -> DatabaseError:
-    # What follows, of an error of a statement, is the statement.
+    # Only message and hint: the rest of the text repeats the statement.
     said = exc.diag.message_primary or str(exc)
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     text = " ".join((said + hint).split())
     if exc.pgcode == LOCK_NOT_AVAILABLE:
-        return Blocked(text)
+        return LockTimeout(text)
     if exc.pgcode == INSUFFICIENT_PRIVILEGE:
         return Denied(text)
     return error(text or type(exc).__name__)

@@ -1,4 +1,4 @@
-"""Whether the database still has the positions that were told.
+"""Whether the database still has the positions that clients were given.
 
 Asked on each new session before it steps or reads, so that nothing is given a
 position, and nothing served, by a database that was set back meanwhile: it
@@ -13,11 +13,11 @@ from bridge.postgres.witness import Seen, Witness
 __all__ = ["Continuity"]
 
 FIRST_VERSION = 3
-"""Of the schema that can hold an entry against what was seen."""
+"""The first version of the schema that compares an entry, and not a position alone."""
 
 
 class Continuity:
-    """Holds what was seen against what is there.
+    """Compares what was seen with what is there.
 
     Args:
         witness: remembers what was seen.
@@ -32,7 +32,7 @@ class Continuity:
         """Have a new epoch begun if the database was set back.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it could not be found out.
         """
         [(version, identity)] = session.execute(
             "SELECT max(version), max(identity) FROM bridge.state"
@@ -41,7 +41,7 @@ class Continuity:
         if identity is not None and version < FIRST_VERSION:
             self._check_position(session, identity, seen)
             return
-        # Of a table that was emptied this says which.
+        # If a table was emptied, the error of check_seen names it.
         [(identity, epoch, position, id, moment)] = session.execute(
             "SELECT * FROM bridge.check_seen(%s::text[], %s, %s, %s)",
             _arguments(seen),

@@ -32,7 +32,7 @@ from bridge.postgres.schema import (
     check_version,
     saying_who_grants,
 )
-from bridge.postgres.session import Blocked, Denied
+from bridge.postgres.session import Denied, LockTimeout
 from bridge.values.channels import Patterns
 from bridge.values.counters import COUNTERS
 from bridge.values.cursor import Cursor
@@ -50,7 +50,7 @@ PATTERNS_INTERVAL = 5.0
 """Seconds between two looks at the patterns of durable channels."""
 
 BLOCKED_INTERVAL = 0.2
-"""Seconds until the next try after two in which somebody held a lock."""
+"""Seconds until the next try after one that somebody's lock held up."""
 
 SCHEMA_INTERVAL = 30.0
 """Seconds between two looks for a schema that is not there."""
@@ -81,7 +81,7 @@ class Journal:
         #: Somebody said that the tail moved.
         self._hinted = False
         #: Locks of others keep every worker from giving positions.
-        self._held = False
+        self._stepping_blocked = False
         #: When the patterns are read next, monotonic seconds.
         self._patterns_due = 0.0
         #: The reason of the last loss, for the log.
@@ -140,9 +140,9 @@ class Journal:
         if self._connection is not None:
             self._connection.wake()
 
-    def hold(self, held: bool) -> None:
-        """Tell whether nothing can be given a position: clients must know."""
-        self._held = held
+    def set_stepping_blocked(self, blocked: bool) -> None:
+        """Tell whether others' locks prevent stepping; clients are told then."""
+        self._stepping_blocked = blocked
         self._trying.set()
         self.wake()
 
@@ -164,7 +164,7 @@ class Journal:
         while not self._stopped:
             delay = None
             self._trying.clear()
-            if self._held:
+            if self._stepping_blocked:
                 self._away()
                 self._trying.wait()
                 continue
@@ -180,7 +180,7 @@ class Journal:
             except NoSchema:
                 self._absent()
                 delay = SCHEMA_INTERVAL
-            except Blocked as exc:
+            except LockTimeout as exc:
                 self._set_denied(False)
                 self._lost(str(exc))
                 delay = BLOCKED_INTERVAL
@@ -201,7 +201,7 @@ class Journal:
         feed = self._feed
         check_presence(connection)
         self.present = True
-        self._hub.can_write = connection.can_write
+        self._hub.can_encode = connection.can_encode
         try:
             check_version(connection)
             limit = self._options.max_payload_bytes
@@ -209,14 +209,15 @@ class Journal:
                 self._continuity.check(connection)
                 reader = JournalReader(connection, limit, self._gap)
                 tail = reader.tail(0, 1)
-                # Clients are told this end of it, which nobody may have noted.
+                # Clients get this newest position as a cursor: note it first.
                 self._continuity.check(connection)
         except Denied:
             self._set_denied(True)
             raise
         finally:
-            # Whoever may not read the journal may read these: plain channels go
-            # on. And after the tail: they get what comes after `subscribed`.
+            # A role that is denied the journal may still read the patterns, and
+            # plain channels need them. Read after the tail: who is subscribed
+            # then gets all that comes after it.
             self._read_patterns(connection)
         if feed.state is not State.LIVE:
             self._changed_at = time.time()
@@ -235,9 +236,9 @@ class Journal:
         return reader
 
     def _serve(self, connection: Connection, reader: JournalReader) -> None:
-        """Read until stopped or held, or the connection is lost (it raises)."""
+        """Read until stopped or blocked, or the connection is lost (it raises)."""
         poll_due = 0.0
-        while not self._stopped and not self._held:
+        while not self._stopped and not self._stepping_blocked:
             now = time.monotonic()
             if self._hinted or now >= poll_due:
                 # Before it is read: a hint that comes meanwhile counts anew.
@@ -278,7 +279,7 @@ class Journal:
                 self._continuity.note(tail.epoch, last.position, (last.id, last.moment))
             for entries in reader.entries(tail.rows, self._hub.wants):
                 self.moved_at = time.monotonic()
-                feed.advance(entries, entries[-1].position, self._hub.publish_kept)
+                feed.advance(entries, entries[-1].position, self._hub.publish_to_plain)
                 now = time.time()
                 for entry in entries:
                     if entry.published_at is not None:

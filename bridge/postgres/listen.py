@@ -16,13 +16,13 @@ from psycopg2.extensions import connection as PgConnection
 from bridge.postgres.address import Address
 from bridge.postgres.journal_reader import TAIL_ENTRIES, JournalReader, Tail
 from bridge.postgres.schema import EmptyTable, check_presence, check_version
-from bridge.postgres.session import Blocking, connect
+from bridge.postgres.session import BlockingSession, connect
 from bridge.values.channels import (
     MAX_CHANNEL_BYTES,
     MAX_LISTEN_BYTES,
     Patterns,
     check_channel,
-    not_writable,
+    not_encodable,
 )
 from bridge.values.cursor import Cursor, parse_cursor
 from bridge.values.errors import DatabaseError
@@ -57,12 +57,12 @@ def listen(
             the journal is not kept any more, or this role may not read it.
     """
     with closing(connect(address)) as connection:
-        session = Blocking(connection)
+        session = BlockingSession(connection)
         kept = after is not None or _some_are_durable(session, channels)
         for channel in channels:
             check_channel(channel, MAX_CHANNEL_BYTES if kept else MAX_LISTEN_BYTES)
-            if not session.texts.can_write(channel):
-                raise not_writable(channel)
+            if not session.texts.can_encode(channel):
+                raise not_encodable(channel)
             if len(channel.encode()) <= MAX_LISTEN_BYTES:
                 session.execute(f"LISTEN {session.texts.quote(channel)}")
         journal = _Journal(session, channels, after) if kept else None
@@ -78,7 +78,7 @@ class _Journal:
     """The journal from a position on; the session listens to its hints."""
 
     def __init__(
-        self, session: Blocking, channels: Sequence[str], after: Cursor | None
+        self, session: BlockingSession, channels: Sequence[str], after: Cursor | None
     ) -> None:
         check_presence(session)
         check_version(session)
@@ -129,7 +129,7 @@ def _missing(channel: str, position: int, reason: str) -> Gap:
     return Gap(channel, reason, 0.0)
 
 
-def _some_are_durable(session: Blocking, channels: Sequence[str]) -> bool:
+def _some_are_durable(session: BlockingSession, channels: Sequence[str]) -> bool:
     if session.execute(_NO_PATTERNS) == [(True,)]:
         return False
     rows = session.execute("SELECT pattern FROM bridge.durable_channel")
@@ -138,7 +138,7 @@ def _some_are_durable(session: Blocking, channels: Sequence[str]) -> bool:
 
 
 def _notifications(
-    connection: PgConnection, session: Blocking, channels: Sequence[str]
+    connection: PgConnection, session: BlockingSession, channels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     found, connection.notifies = connection.notifies, []
     for notify in session.texts.notifications(found):

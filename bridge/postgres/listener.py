@@ -29,7 +29,7 @@ from bridge.postgres.back_off import BackOff
 from bridge.postgres.connection import Connection
 from bridge.postgres.demand import Demand
 from bridge.postgres.probe import probe
-from bridge.values.channels import not_writable
+from bridge.values.channels import not_encodable
 from bridge.values.counters import COUNTERS
 from bridge.values.errors import ClientError, DatabaseError
 from bridge.values.message import Batch
@@ -209,7 +209,7 @@ class Listener:
         except BaseException:
             connection.close()
             raise
-        if connection.has_bytes:
+        if connection.is_sql_ascii:
             log.warning(
                 "the database's encoding is SQL_ASCII: texts are taken for UTF-8, "
                 "and what is none of it is replaced",
@@ -289,7 +289,7 @@ class Listener:
                 found[name] = connection.quote(name)
             except UnicodeEncodeError:
                 self._give_up([name])
-                self._sink.refuse(name, not_writable(name))
+                self._sink.refuse(name, not_encodable(name))
         return found
 
     def _unlisten(self, connection: Connection) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bridge.postgres.connection import Connection
-from bridge.postgres.session import Blocked
+from bridge.postgres.session import LockTimeout
 from bridge.values.errors import DatabaseError
 
 __all__ = [
@@ -115,23 +115,23 @@ def end_leader(connection: Connection) -> list[int]:
 
 @contextmanager
 def naming_blockers(connection: Connection) -> Iterator[None]:
-    """Have a `Blocked` that is raised say whose lock is in the way."""
+    """Have a `LockTimeout` that is raised say whose lock is in the way."""
     try:
         yield
-    except Blocked as exc:
+    except LockTimeout as exc:
         holders = []
         with suppress(DatabaseError):
             holders = _told(connection.execute(_TABLE_LOCKS)) or fence_holders(
                 connection
             )
-        raise Blocked("; ".join(holders) or str(exc)) from exc
+        raise LockTimeout("; ".join(holders) or str(exc)) from exc
 
 
 def fence_holders(connection: Connection) -> list[str]:
-    """Tell who holds the rows that stepping needs, and does not step.
+    """Tell who locks the rows that a step needs without being a step itself.
 
     Raises:
-        Blocked: the tables cannot be read.
+        LockTimeout: the tables cannot be read.
     """
     return _told(connection.execute(_ROW_LOCKS))
 

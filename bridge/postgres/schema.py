@@ -100,7 +100,7 @@ def check_version(session: Session) -> None:
 
     Raises:
         DatabaseError: it is too old or too new.
-        Blocked: somebody else holds a lock on it.
+        LockTimeout: somebody else holds a lock on it.
         Denied: the role may not read it.
     """
     with saying_who_grants():

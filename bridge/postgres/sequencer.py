@@ -3,9 +3,10 @@
 One worker at a time, the sequencer, calls ``bridge.step()``. It is elected by
 an advisory lock of its session, so it is replaced when the session ends. While
 there is work it steps every few milliseconds. To sleep it shuts the *door*, an
-advisory lock that every silent writer holds shared until its commit: so
-nothing that is in flight is forgotten, and whoever publishes later finds the
-door shut and rings ``bridge_wake``. Nothing is written while nothing happens.
+advisory lock. A writer takes it shared until its commit, and sends nothing; if
+it cannot, since the sequencer has shut it, it *rings*: NOTIFY ``bridge_wake``.
+So nothing that is in flight is forgotten. Nothing is written while nothing
+happens.
 
 Any worker may step, and does when the journal has not moved for a while: the
 sequencer may be frozen. If that finds work twice, and the sequencer's session
@@ -52,8 +53,8 @@ STEP_INTERVAL = 0.003
 """Seconds between two steps while there is work."""
 
 BUSY_INTERVAL, PER_EVENT = 0.015, 0.0002
-"""The same at most, and seconds of it for each event of the last step, while
-there is much work. A step, and waking every worker, cost as much for one event
+"""Seconds between two steps while there is much work, at most, and of it for each
+event of the last step. A step, and waking every worker, cost as much for one event
 as for fifty, and the writers share that machine."""
 
 IDLE_STEPS = 5
@@ -69,7 +70,8 @@ SAFETY_INTERVAL = 1.0
 """Seconds between two looks while asleep, for writers that do not ring."""
 
 UNHEARD_INTERVAL = 0.05
-"""The same where transactions can be prepared: nobody rings there."""
+"""Seconds between two looks while asleep where transactions can be prepared:
+writers cannot ring there, since PREPARE TRANSACTION refuses NOTIFY."""
 
 ELECTION_INTERVAL = 0.6
 """Seconds between two tries to become the sequencer."""
@@ -77,13 +79,13 @@ ELECTION_INTERVAL = 0.6
 STALLED_AFTER = (1.0, 1.3)
 """Seconds without a move of the journal after which another worker steps."""
 
-HELD_DELAY = 0.1
-"""The same while nobody can step, since others hold locks."""
+BLOCKED_DELAY = 0.1
+"""Seconds until the sequencer tries again while others' locks prevent stepping."""
 
 
-def interval_after(steps: int) -> float:
-    """Return the seconds until the next step, after one that found so many."""
-    return max(STEP_INTERVAL, min(BUSY_INTERVAL, steps * PER_EVENT))
+def interval_after(events: int) -> float:
+    """Return the seconds until the next step, after one of so many events."""
+    return max(STEP_INTERVAL, min(BUSY_INTERVAL, events * PER_EVENT))
 
 
 class Sequencer:
@@ -93,7 +95,7 @@ class Sequencer:
         continuity: asked before the first step on each session.
         moved_at: tells when the journal's tail last moved, monotonic seconds.
         on_step: called when a step gave positions.
-        on_held: called when others' locks prevent stepping, and when they do
+        on_blocked: called when others' locks prevent stepping, and when they do
             not any more.
     """
 
@@ -104,20 +106,20 @@ class Sequencer:
         *,
         moved_at: Callable[[], float],
         on_step: Callable[[], None],
-        on_held: Callable[[bool], None],
+        on_blocked: Callable[[bool], None],
     ) -> None:
         self._options = options
         self._continuity = continuity
         self._moved_at = moved_at
         self._on_step = on_step
-        self._on_held = on_held
+        self._on_blocked = on_blocked
         #: The schema is there.
         self._present = Event()
         self._stopping = Event()
         self._connection: Connection | None = None
         #: This worker is the sequencer.
         self.leading = False
-        #: Events that nobody rang for, found by the look once a second.
+        #: Looks, once a second, that found events nobody rang for.
         self.found_late = 0
         #: The reason of the last loss, for the log.
         self._problem = ""
@@ -173,7 +175,7 @@ class Sequencer:
 
     def _serve(self, connection: Connection) -> None:
         """Stand by until elected, then lead; ends when stopped or lost."""
-        steps = Steps(connection, self._on_step, self._on_held)
+        steps = Steps(connection, self._on_step, self._on_blocked)
         try:
             self._check(connection)
             if not self._stand_by(connection, steps):
@@ -190,7 +192,7 @@ class Sequencer:
             rest = SAFETY_INTERVAL if prepared == "0" else UNHEARD_INTERVAL
             self._lead(connection, steps, rest)
         finally:
-            steps.release()
+            steps.report_unblocked()
 
     def _check(self, connection: Connection) -> None:
         with naming_blockers(connection):
@@ -205,7 +207,7 @@ class Sequencer:
             if try_lock(connection, LEADER):
                 return True
             since = max(since, self._moved_at())
-            if steps.held or time.monotonic() - since > patience:
+            if steps.blocked or time.monotonic() - since > patience:
                 found = found + 1 if self._step(steps) else 0
                 if found >= 2:
                     self._end_leader(connection)
@@ -225,7 +227,7 @@ class Sequencer:
             given = self._step(steps)
             steps.prune()
             if given is None:
-                gevent.sleep(HELD_DELAY if steps.held else CONTENDED_DELAY)
+                gevent.sleep(BLOCKED_DELAY if steps.blocked else CONTENDED_DELAY)
                 continue
             if given:
                 idle, interval = 0, interval_after(given)

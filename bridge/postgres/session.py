@@ -14,7 +14,15 @@ from bridge.postgres.address import Address
 from bridge.postgres.texts import Texts, client_encoding, knows_no_codec
 from bridge.values.errors import DatabaseError
 
-__all__ = ["Blocked", "Blocking", "Denied", "Session", "connect", "execute", "publish"]
+__all__ = [
+    "BlockingSession",
+    "Denied",
+    "LockTimeout",
+    "Session",
+    "connect",
+    "execute",
+    "publish",
+]
 
 CONNECT_TIMEOUT = "10"
 """Seconds, unless the URL says otherwise."""
@@ -25,7 +33,7 @@ MAX_NOTIFY_BYTES = 7999
 _NO_PUBLISH = "SELECT to_regprocedure('bridge.publish(text, text)') IS NULL"
 
 
-class Blocked(DatabaseError):
+class LockTimeout(DatabaseError):
     """Somebody else held a lock for longer than is waited for."""
 
 
@@ -78,7 +86,7 @@ class Session(Protocol):
         """Run a query string and return its rows, the last statement's."""
 
 
-class Blocking:
+class BlockingSession:
     """A `Session` that makes the whole process wait, in the server's encoding."""
 
     def __init__(self, connection: PgConnection) -> None:

@@ -1,4 +1,4 @@
-"""Step and forget on one session, and say so when others' locks prevent it."""
+"""Step and prune on one session, and say so when others' locks prevent it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bridge.postgres.connection import Connection
 from bridge.postgres.locks import fence_holders, naming_blockers
-from bridge.postgres.session import Blocked
+from bridge.postgres.session import LockTimeout
 
 __all__ = ["Steps"]
 
@@ -26,11 +26,11 @@ CONTENDED_TOO_LONG = 5.0
 
 
 class Steps:
-    """Gives positions and forgets, for the sequencer and its substitutes.
+    """Runs bridge.step() and bridge.prune(), for the sequencer and who stands in.
 
     Args:
         on_step: called when a step gave positions.
-        on_held: called when others' locks prevent stepping, and when they do
+        on_blocked: called when others' locks prevent stepping, and when they do
             not any more.
     """
 
@@ -38,13 +38,13 @@ class Steps:
         self,
         connection: Connection,
         on_step: Callable[[], None],
-        on_held: Callable[[bool], None],
+        on_blocked: Callable[[bool], None],
     ) -> None:
         self._connection = connection
         self._on_step = on_step
-        self._on_held = on_held
+        self._on_blocked = on_blocked
         #: Others' locks prevent stepping.
-        self.held = False
+        self.blocked = False
         #: What was said about it last.
         self._said = ""
         #: Since when somebody else has been stepping at each try; None: not so.
@@ -52,7 +52,7 @@ class Steps:
         self._prune_due = time.monotonic() + PRUNE_INTERVAL
 
     def step(self) -> int | None:
-        """Step.
+        """Run bridge.step(): give positions to what has committed.
 
         Returns:
             How many got a position; None: somebody else steps, or nobody can.
@@ -60,21 +60,21 @@ class Steps:
         query = "SELECT bridge.step()"
         try:
             with naming_blockers(self._connection):
-                [(steps,)] = self._connection.execute(query, timeout=STEP_TIMEOUT)
-                if steps is None:
+                [(given,)] = self._connection.execute(query, timeout=STEP_TIMEOUT)
+                if given is None:
                     self._contend()
                     return None
-        except Blocked as exc:
-            self._hold(str(exc))
+        except LockTimeout as exc:
+            self._report_blocked(str(exc))
             return None
         self._contended_since = None
-        self.release()
-        if steps:
+        self.report_unblocked()
+        if given:
             self._on_step()
-        return int(steps)
+        return int(given)
 
     def prune(self) -> None:
-        """Forget a batch if it is time."""
+        """Delete a batch of what retention has passed, if it is time."""
         if time.monotonic() < self._prune_due:
             return
         query = "SELECT bridge.prune(%s)"
@@ -84,14 +84,14 @@ class Steps:
         delay = 0.0 if rows == PRUNE_BATCH else PRUNE_INTERVAL
         self._prune_due = time.monotonic() + delay
 
-    def release(self) -> None:
-        """Nobody prevents stepping, or this session will not know any more."""
-        if self.held:
-            self.held, self._said = False, ""
+    def report_unblocked(self) -> None:
+        """Stepping works again, or this session ends and cannot tell."""
+        if self.blocked:
+            self.blocked, self._said = False, ""
             log.info(
                 "positions are given again", extra={"action": "sequencer_released"}
             )
-            self._on_held(False)
+            self._on_blocked(False)
 
     def _contend(self) -> None:
         """Somebody else has the fence: a worker that steps, or who locked it?"""
@@ -102,11 +102,11 @@ class Steps:
             self._contended_since = now
             holders = fence_holders(self._connection)
             if holders:
-                self._hold("; ".join(holders))
+                self._report_blocked("; ".join(holders))
             else:
-                self.release()
+                self.report_unblocked()
 
-    def _hold(self, reason: str) -> None:
+    def _report_blocked(self, reason: str) -> None:
         if reason != self._said:
             log.warning(
                 "nothing can be given a position: %s",
@@ -114,6 +114,6 @@ class Steps:
                 extra={"action": "sequencer_blocked"},
             )
         self._said = reason
-        if not self.held:
-            self.held = True
-            self._on_held(True)
+        if not self.blocked:
+            self.blocked = True
+            self._on_blocked(True)

@@ -54,15 +54,15 @@ class Texts:
     def __init__(self, connection: PgConnection) -> None:
         server = connection.get_parameter_status("server_encoding") or "UTF8"
         #: The server stores bytes and knows no encoding.
-        self.has_bytes = server == _BYTES_ONLY
+        self.is_sql_ascii = server == _BYTES_ONLY
         #: Python's codec for what clients call their channels.
-        self._codec = "utf-8" if self.has_bytes else encodings[connection.encoding]
-        #: What comes in rows is bytes.
-        self._raw = not self.has_bytes and server != "UTF8"
-        if self._raw:
+        self._codec = "utf-8" if self.is_sql_ascii else encodings[connection.encoding]
+        #: Texts in rows come as bytes, and are decoded here.
+        self._rows_are_bytes = not self.is_sql_ascii and server != "UTF8"
+        if self._rows_are_bytes:
             register_type(BYTES, connection)
 
-    def can_write(self, text: str) -> bool:
+    def can_encode(self, text: str) -> bool:
         """Tell whether the database has all of the text's characters."""
         try:
             text.encode(self._codec)
@@ -85,13 +85,13 @@ class Texts:
         self, query: str, arguments: Sequence[Any]
     ) -> tuple[str, Sequence[Any]]:
         """Return what psycopg2 is given for a query and its arguments."""
-        if not self.has_bytes:
+        if not self.is_sql_ascii:
             return query, arguments
         return _as_bytes(query), [_as_bytes(argument) for argument in arguments]
 
     def rows(self, rows: list[Any]) -> list[Any]:
         """Return rows as texts, from what psycopg2 has given."""
-        if self._raw:
+        if self._rows_are_bytes:
             codec = self._codec
             return [
                 tuple(
@@ -100,13 +100,13 @@ class Texts:
                 )
                 for row in rows
             ]
-        if self.has_bytes:
+        if self.is_sql_ascii:
             return [tuple(_as_text(value) for value in row) for row in rows]
         return rows
 
     def notifications(self, found: list[Notify]) -> list[Notify]:
         """Return notifications as texts, from what psycopg2 has given."""
-        if not self.has_bytes:
+        if not self.is_sql_ascii:
             return found
         return [Notify(n.pid, _as_text(n.channel), _as_text(n.payload)) for n in found]
 

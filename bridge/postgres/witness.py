@@ -6,7 +6,7 @@ in the run folder keeps that while workers come and go, one for each database
 and address. It survives their death and not the host's.
 
 Many workers write it, each under a lock that is never waited for: whoever has
-the lock writes about the same. What cannot be written or read is not there.
+the lock writes about the same. A file that cannot be used is ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["Seen", "Witness"]
 
 MAX_EPOCHS = 16
-"""Kept; a database is not set back by so many failovers and losses."""
+"""Remembered; more are never needed."""
 
 FILE_BYTES = 1024
 """Of a file, always: written in one piece, padded with spaces."""

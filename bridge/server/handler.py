@@ -1,7 +1,7 @@
 """One HTTP connection: heads, deadlines, and the hand-over of its socket.
 
 gevent's pywsgi has no deadline for a request head or an idle connection, and
-believes in large heads. What is bounded here, and how a client is told:
+accepts heads of any size. What is bounded here, and how a client is told:
 
     a head not complete in time            408, or closed if it said nothing
     a head of more than 32 KiB or 100 lines    431
@@ -84,7 +84,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             pass
 
     def handle_one_request(self) -> Any:
-        """Serve one request; tell what was wrong with one that is none."""
+        """Serve one request; answer one that is malformed."""
         result = super().handle_one_request()
         if not isinstance(result, tuple):
             return result
@@ -178,7 +178,7 @@ class BridgeHandler(PyWSGIHandler, WebSocketHandler):
             if not self.close_connection:
                 self.response_headers.append((b"Connection", b"close"))
             self.close_connection = True
-            # Its other use: pywsgi then does not read what is left of the body.
+            # Makes pywsgi skip the rest of the body.
             self.wsgi_input._chunked_input_error = True
 
     def handle_one_response(self) -> None:

@@ -68,7 +68,7 @@ SPARE_CONNECTIONS = 100
 """Room that is left for /healthz and the like when clients fill a worker."""
 
 SUBSCRIBE_BURST = 256
-"""Subscribes of one client at once: twice the channels that it may have."""
+"""Subscribes of one client at once: twice the default of BRIDGE_MAX_CHANNELS."""
 
 MESSAGE_BURST = 500
 """Messages of one client at once; or twice the channels that it may have, where
@@ -122,7 +122,7 @@ class Runtime:
         _created.add(self)
 
     def start(self, *, workers: int, worker_connections: int) -> None:
-        """Start the listeners and the heartbeats of this process.
+        """Start what runs in this process: listeners, journal, sequencer, heartbeats.
 
         Args:
             workers: how many workers this host runs.
@@ -160,7 +160,7 @@ class Runtime:
             continuity,
             moved_at=lambda: journal.moved_at,
             on_step=journal.hint,
-            on_held=journal.hold,
+            on_blocked=journal.set_stepping_blocked,
         )
         self.pool = Pool(
             hub,

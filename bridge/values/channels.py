@@ -13,7 +13,7 @@ __all__ = [
     "Patterns",
     "check_channel",
     "check_pattern",
-    "not_writable",
+    "not_encodable",
 ]
 
 MAX_LISTEN_BYTES = 63
@@ -63,7 +63,7 @@ def check_channel(name: str, max_bytes: int = MAX_LISTEN_BYTES) -> str:
     return name
 
 
-def not_writable(name: str) -> BadChannel:
+def not_encodable(name: str) -> BadChannel:
     """Say that the database's encoding has not all characters of a name."""
     return BadChannel(
         f"channel {name!r} is not valid: the database's encoding cannot write it"

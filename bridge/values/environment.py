@@ -1,7 +1,7 @@
 """From the environment to a dataclass of settings, and to the pages about it.
 
 A field says how its variable is read, and what a reader should know of it
-(`setting`). A variable that is misspelt, or read in vain, is told at once.
+(`setting`). A variable that is misspelt, or whose value is not valid, is an error.
 """
 
 from __future__ import annotations

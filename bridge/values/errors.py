@@ -10,9 +10,9 @@
     ├── RequestRefused           an HTTP request is refused before the 101
     └── DatabaseError            PostgreSQL is away, late or said no
 
-The edges only translate: ``close_code`` is the WebSocket close code for an
-error that ends a connection, ``http_status`` the status for one that refuses
-an HTTP request.
+The code for HTTP and WebSockets only translates: ``close_code`` is the close
+code for an error that ends a connection, ``http_status`` the status for one
+that refuses an HTTP request.
 """
 
 from __future__ import annotations

@@ -260,7 +260,7 @@ class OneWorker(RuleBasedStateMachine):
         self.tail = "", []
         if entries and epoch == feed.epoch and feed.state is State.LIVE:
             if entries[0].position == feed.position + 1:
-                feed.advance(entries, entries[-1].position, self.hub.publish_kept)
+                feed.advance(entries, entries[-1].position, self.hub.publish_to_plain)
 
     def _events(self, text: str) -> None:
         self._publish(text)

@@ -52,7 +52,7 @@ def bring(talk: Talk, channel: str, *payloads: str) -> None:
         Entry(position, channel, payload)
         for position, payload in enumerate(payloads, feed.position + 1)
     ]
-    feed.advance(entries, entries[-1].position, talk.hub.publish_kept)
+    feed.advance(entries, entries[-1].position, talk.hub.publish_to_plain)
 
 
 def replay(talk: Talk) -> None:

@@ -400,7 +400,7 @@ def test_alarm_after_the_end_is_nothing() -> None:
 def test_client_with_a_bad_token_in_its_handshake_is_told_and_closed() -> None:
     talk = Talk()
 
-    talk.conversation.refuse(TokenExpired("it was good until noon"))
+    talk.conversation.turn_away(TokenExpired("it was good until noon"))
 
     assert talk.outlet.messages == [
         WELCOME,

@@ -198,7 +198,7 @@ def test_what_is_durable_may_change_for_those_who_come_later() -> None:
 
     house.hub.know(Patterns(["a"]))
     late_plain, late_kept = house.new("kept"), house.new("a")
-    house.hub.feed.advance([Entry(6, "a", "six")], 6, house.hub.publish_kept)
+    house.hub.feed.advance([Entry(6, "a", "six")], 6, house.hub.publish_to_plain)
 
     assert plain.told == [subscribed(), notification("six")]
     assert kept.told == [answered()]
@@ -226,7 +226,7 @@ def test_who_came_before_its_channel_was_durable_is_told_that_the_journal_begins
 def test_who_gets_entries_of_the_journal_is_told_that_it_begins_anew() -> None:
     house = keeping()
     plain, other = house.new("a"), house.new("b")
-    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+    house.hub.publish_to_plain(Batch("a", ("1",), ("e1-6",)))
 
     house.hub.journal_began()
 
@@ -336,7 +336,7 @@ def test_channel_that_postgresql_refuses_stays_in_the_journal() -> None:
     guest = house.new("kept")
 
     house.hub.refuse("kept", BadChannel("no"))
-    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_kept)
+    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_to_plain)
     told = guest.told
     guest.leave()
 
@@ -383,7 +383,7 @@ def test_entries_are_kept_in_memory_within_the_bound_that_is_given() -> None:
     for bound, need in [(0, Need("kept", 5, 6)), (1000, None)]:
         house = keeping(max_recent_bytes=bound)
         house.new("kept")
-        house.hub.feed.advance([Entry(6, "kept", "6")], 6, house.hub.publish_kept)
+        house.hub.feed.advance([Entry(6, "kept", "6")], 6, house.hub.publish_to_plain)
         house.new("kept", cursor=Cursor("e1", 5))
 
         assert house.hub.feed.work() == need
@@ -416,7 +416,7 @@ def test_entries_go_without_cursor_to_those_who_do_not_follow_the_journal() -> N
     house = keeping()
     [guest] = house.crowd(1)
 
-    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+    house.hub.publish_to_plain(Batch("a", ("1",), ("e1-6",)))
 
     assert guest.told == [notification("1")]
     assert guest.outlet.owners == [guest.subscription]
@@ -426,13 +426,13 @@ def test_entries_do_not_come_twice_to_those_who_follow_the_journal() -> None:
     house = keeping()
     [guest] = house.crowd(1, "kept")
 
-    house.hub.publish_kept(Batch("kept", ("1",), ("e1-6",)))
+    house.hub.publish_to_plain(Batch("kept", ("1",), ("e1-6",)))
 
     assert guest.told == []
 
 
 def test_entries_of_a_channel_that_nobody_has_are_nothing() -> None:
-    keeping().hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+    keeping().hub.publish_to_plain(Batch("a", ("1",), ("e1-6",)))
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.AWAY])
@@ -442,6 +442,6 @@ def test_entries_of_a_channel_that_is_not_live_are_not_for_plain_ones(
     house = keeping(state)
     [guest] = house.crowd(1)
 
-    house.hub.publish_kept(Batch("a", ("1",), ("e1-6",)))
+    house.hub.publish_to_plain(Batch("a", ("1",), ("e1-6",)))
 
     assert guest.told == []

@@ -123,7 +123,7 @@ def test_slow_client_has_a_gap_for_what_goes_past_the_journal() -> None:
     house = keeping()
     slow, quick = house.crowd(2, "kept")
     slow.outlet.stuck = True
-    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_kept)
+    house.hub.feed.advance([Entry(6, "kept", "six")], 6, house.hub.publish_to_plain)
 
     house.publish("1", channel="kept")
     slow.outlet.release()
@@ -184,6 +184,6 @@ def test_gap_of_the_journal_goes_to_plain_ones_as_it_is() -> None:
     house = keeping()
     [guest] = house.crowd(1)
 
-    house.hub.publish_kept(Batch("a", (Gap("a", "too_large", 1.0),), ("e1-6",)))
+    house.hub.publish_to_plain(Batch("a", (Gap("a", "too_large", 1.0),), ("e1-6",)))
 
     assert guest.told == [slow_gap("a") | {"reason": "too_large"}]
