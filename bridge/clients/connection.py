@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -129,7 +130,7 @@ def opener(
     return open
 
 
-class Connection:
+class Connection(ABC):
     """A connected client.
 
     Args:
@@ -187,17 +188,17 @@ class Connection:
 
     # What a transport says.
 
+    @abstractmethod
     def _read(self, early: bytes = b"") -> None:
         """Begin to read; called once, in a greenlet, since it may block.
 
         Args:
             early: what has been read already.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _say_goodbye(self, code: int, reason: str) -> None:
         """Write the last bytes; the peer then ends the connection, or a timer."""
-        raise NotImplementedError
 
     # The beginning.
 

@@ -21,6 +21,7 @@ import contextlib
 import select
 import socket
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -77,9 +78,9 @@ class FrameReader(Connection):
         #: Heartbeats since the peer was last heard.
         self._silent = 0
 
+    @abstractmethod
     def _handle(self, event: frames.Event) -> None:
         """Handle what came; may block when it is a `Text`."""
-        raise NotImplementedError
 
     def _read(self, early: bytes = b"") -> None:
         self._take(*self._decode(early))

@@ -43,6 +43,9 @@ class Peer(FrameReader):
         self.events.append(event)
         self.on_event(event)
 
+    def _say_goodbye(self, code: int, reason: str) -> None:
+        raise AssertionError("nobody closes it")
+
     def _end(self) -> None:
         self._stop_reading()
 

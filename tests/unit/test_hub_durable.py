@@ -368,6 +368,45 @@ def test_journal_that_is_lost_interrupts_durable_channels_alone() -> None:
     assert kept.told == [answered(), journal_lost()]
 
 
+def test_who_waits_for_a_journal_that_may_not_be_read_is_refused_for_now() -> None:
+    house = keeping()
+    early = house.new("kept")
+    house.hub.journal_lost()
+    waits = house.new("kept")
+
+    house.hub.journal_denied(True)
+    with pytest.raises(Unavailable, match="not served now") as late:
+        house.new("kept")
+    plain = house.new("a")
+
+    assert early.told == [answered(), journal_lost()]
+    assert waits.told == [
+        journal_lost(),
+        {
+            "type": "error",
+            "code": "unavailable",
+            "message": str(late.value),
+            "channel": "kept",
+            "retry_delay": late.value.retry_delay,
+        },
+    ]
+    assert (early.subscription.active, waits.subscription.active) == (True, False)
+    assert plain.told == [subscribed()]
+    assert house.hub.subscriptions == 2
+
+
+def test_journal_that_may_be_read_again_is_served() -> None:
+    house = keeping()
+    house.hub.journal_lost()
+    house.hub.journal_denied(True)
+
+    house.hub.journal_denied(False)
+    guest = house.new("kept")
+    house.hub.feed.opened("e1", 0, 5)
+
+    assert guest.told == [journal_lost(), answered()]
+
+
 def test_reader_of_the_journal_is_told_that_somebody_is_behind() -> None:
     calls: list[None] = []
     house = keeping(journal_wanted=lambda: calls.append(None))
